@@ -1,0 +1,5 @@
+//! From the text of a pipeline file to a [`crate::Plan`], or to every mistake in it at once.
+
+mod section;
+
+pub use section::Section;
