@@ -205,6 +205,9 @@ impl Sealer {
         let mut cut = Cut::default();
         let mut deadline: Option<Duration> = None;
         loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
             // Every source gets its share first, so that a fast one cannot keep the others out.
             let live = inputs.iter().filter(|i| !i.ended || i.chunk.is_some()).count().max(1);
             let share = (settings.epoch_rows_max / live).max(1);
@@ -228,7 +231,6 @@ impl Sealer {
             let wait = match deadline {
                 Some(deadline) if now >= deadline => return Ok(Some(cut)),
                 Some(deadline) => deadline - now,
-                None if self.stop.load(Ordering::Relaxed) => return Ok(None),
                 None if self.idleness_changes(inputs) => return Ok(Some(cut)),
                 None => Duration::from_millis(20),
             };
@@ -271,10 +273,8 @@ impl Sealer {
                 Ok(())
             }
             Some(FromSource::Failed(reason)) => Err(reason),
-            None if self.stop.load(Ordering::Relaxed) => {
-                input.ended = true;
-                Ok(())
-            }
+            // Readers leave when the engine stops; that is no end of their source.
+            None if self.stop.load(Ordering::Relaxed) => Ok(()),
             None => Err(format!("the reader of source `{}` has gone", input.plan.name)),
         }
     }
