@@ -9,16 +9,23 @@ import sys
 import duckdb
 
 
+DB = duckdb.connect()
+
+
+def fetch(query):
+    return DB.execute(query).fetchall()
+
+
 def rows(query):
-    cursor = duckdb.sql(query)
-    names = cursor.columns
+    cursor = DB.execute(query)
+    names = [column[0] for column in cursor.description]
     return [dict(zip(names, row)) for row in cursor.fetchall()]
 
 
 def nyc_taxi(data):
     path = f"{data}/dispatch/nyc_taxi_debs2015_2013-01-01_00h.csv.zst"
-    duckdb.sql(f"create table trips as select *, row_number() over () as seq from read_csv('{path}', parallel=false)")
-    duckdb.sql("""
+    DB.execute(f"create table trips as select *, row_number() over () as seq from read_csv('{path}', parallel=false)")
+    DB.execute("""
         create table rides as
         select seq, medallion, dropoff_datetime, trip_time_in_secs as seconds, trip_distance as miles,
                fare_amount as fare,
@@ -36,15 +43,15 @@ def nyc_taxi(data):
     busiest = [{"from_cell": r["from_cell"], "rank": n + 1, "rides": r["rides"]} for n, r in enumerate(busiest)]
     ranks = {r["from_cell"]: r["rank"] for r in busiest}
     values, visits = {}, {}
-    for state, after, reward, seconds in duckdb.sql(
+    for state, after, reward, seconds in fetch(
         "select from_cell, to_cell, fare, seconds from rides order by dropoff_datetime, seq"
-    ).fetchall():
+    ):
         now = values.get(state, 0.0)
         target = reward + 0.9 ** (seconds / 600) * values.get(after, 0.0)
         values[state] = now + 0.025 * (target - now)
         visits[state] = visits.get(state, 0) + 1
     return {
-        "_records": [duckdb.sql("select count(*) from trips").fetchone()[0]],
+        "_records": [fetch("select count(*) from trips")[0][0]],
         "by_payment": rows("""
             select payment_type, count(*) as trips, sum(fare_amount) as fares,
                    cast(sum(trip_time_in_secs) as bigint) as seconds, max(tip_amount) as tip_max,
@@ -67,11 +74,11 @@ def google_jobs(data):
         "{'time_us': 'BIGINT', 'missing': 'BIGINT', 'job': 'BIGINT', 'event': 'BIGINT', 'user_hash': 'VARCHAR', "
         "'class': 'BIGINT', 'job_name': 'VARCHAR', 'logical_name': 'VARCHAR'}"
     )
-    duckdb.sql(f"""
+    DB.execute(f"""
         create table events as select *, row_number() over () as seq from (
             select * from read_csv('{path}', header=false, columns={columns}, parallel=false, filename=true))
     """)
-    duckdb.sql("""
+    DB.execute("""
         create table jobs as select * exclude (n) from (
             select *, row_number() over (partition by job order by filename desc, seq desc) as n from events
         ) where n = 1
@@ -82,7 +89,7 @@ def google_jobs(data):
     users = rows(by_user)
     top = sorted(users, key=lambda r: (-r["jobs"], r["user_hash"].encode()))[:25]
     return {
-        "_records": [duckdb.sql("select count(*) from events").fetchone()[0]],
+        "_records": [fetch("select count(*) from events")[0][0]],
         "by_event": rows("""
             select event, class, count(*) as events, min(time_us) as first_us, max(time_us) as last_us
             from events group by event, class
