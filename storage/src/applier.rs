@@ -499,6 +499,7 @@ impl Applier {
             } else {
                 sweep.kept += 1;
             }
+            iter.next();
         }
         iter.status().map_err(|e| Error::read("`rows`", &e))?;
         drop(iter);
