@@ -1,1 +1,3 @@
-//! placeholder
+//! Everything a pipeline can name: connectors and operators.
+
+pub mod expression;
