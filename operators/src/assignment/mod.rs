@@ -1,0 +1,3 @@
+//! Assignment.
+pub mod model;
+pub mod solver;
