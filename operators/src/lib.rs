@@ -1,2 +1,5 @@
-//! placeholder
+//! Everything a pipeline can name: connectors and operators.
+
 pub mod assignment;
+pub mod expression;
+mod grid;
