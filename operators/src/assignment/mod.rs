@@ -45,7 +45,7 @@ count as 2^40.
 **Expressions** see a pair as one row: `task_…` and `worker_…` columns, for `edges` also `edge_…`, for `spatial`
 `distance_m`. A pair is a candidate where `where` is true (null or an error is not). Weights are rounded to multiples of
 `scale`, half to even. A null weight makes no candidate; one that cannot be computed, is NaN, infinite or beyond 2^53
-multiples of `scale` is refused, and the refused are counted in `thalweg_pairs_refused`.
+multiples of `scale` is refused; `thalweg_step_value` under the name `pairs_refused` says how many there are.
 
 **Views.** The step itself: one row a matched pair, keyed by both keys, with `weight` (of one match), `count` if a
 capacity column is given, `distance_m` for `spatial`. `prices`: one row a node with at least one edge of positive
@@ -779,7 +779,7 @@ impl TableOperator for Matcher {
         self.candidates.release();
         // The solver meets its bound or panics: this is a promise kept, not a measurement.
         context.gauge("thalweg_optimality_gap_ratio", 0.0);
-        context.gauge("thalweg_pairs_refused", self.candidates.refused() as f64);
+        context.gauge("pairs_refused", self.candidates.refused() as f64);
     }
 }
 

@@ -3,6 +3,177 @@
 //! Optima come from the textbook Hungarian algorithm on a dense matrix with one row a unit of capacity. Prices are
 //! differences of optima, and ties are decided by trying: neither shares a thought with the solver.
 
+use std::sync::Arc;
+
+use engine::catalogue::{Model, Row};
+use types::{Column, RowCodec, Schema, Value};
+
+use super::solver::{CAPACITY_MAX, LEFT, RIGHT};
+use super::{Assignment, Rule, SIDES, Side, key_text, pair_schema};
+use crate::expression::evaluate_row;
+use crate::grid::Place;
+
+/// The rows of all three views from the rows of tasks, workers and edges.
+pub(super) fn of(assignment: Arc<Assignment>) -> Model {
+    Arc::new(move |inputs: &[Vec<Row>]| views(&assignment, inputs))
+}
+
+fn views(a: &Assignment, inputs: &[Vec<Row>]) -> Vec<Vec<Row>> {
+    let [tasks, workers] = [LEFT, RIGHT].map(|side| {
+        let mut rows = inputs[side].clone();
+        rows.sort_by_key(|row| key(&a.sides[side], row));
+        rows
+    });
+    let capacities = |side: &Side, rows: &[Row]| -> Vec<i64> {
+        let of_row = |row: &Row| match side.capacity.map(|c| &row[c]) {
+            None => 1,
+            Some(Value::Int(c)) => (*c).clamp(0, CAPACITY_MAX),
+            Some(_) => 0,
+        };
+        rows.iter().map(of_row).collect()
+    };
+    let mut problem = Problem {
+        left: capacities(&a.sides[LEFT], &tasks),
+        right: capacities(&a.sides[RIGHT], &workers),
+        weight: vec![vec![0; workers.len()]; tasks.len()],
+    };
+    let worth = Worth::new(a);
+    for (i, task) in tasks.iter().enumerate().filter(|(i, _)| problem.left[*i] > 0) {
+        let mut met: Vec<(usize, Row, f64)> = Vec::new();
+        for (j, worker) in workers.iter().enumerate().filter(|(j, _)| problem.right[*j] > 0) {
+            for (pair, distance_m) in pairs(a, task, worker, inputs.get(2)) {
+                if worth.is_met(&pair) {
+                    met.push((j, pair, distance_m));
+                }
+            }
+        }
+        if let Rule::Spatial { nearest: Some(nearest), .. } = a.rule {
+            // Workers are in key order, and the sort is stable.
+            met.sort_by(|x, y| x.2.total_cmp(&y.2));
+            met.truncate(nearest);
+        }
+        for (j, pair, _) in met {
+            problem.weight[i][j] = problem.weight[i][j].max(worth.weight(&pair));
+        }
+    }
+
+    let parts = solve(&problem);
+    let mut out = vec![Vec::new(), Vec::new(), Vec::new()];
+    let float = |fixed: i128| Value::Float(a.scale.float(fixed));
+    let name = |side: usize, row: &Row| Value::Str(key_text(&key(&a.sides[side], row)));
+    for part in parts {
+        for (i, j, count) in &part.flow {
+            let mut row = key(&a.sides[LEFT], &tasks[*i]);
+            row.extend(key(&a.sides[RIGHT], &workers[*j]));
+            row.push(float(problem.weight[*i][*j].into()));
+            if a.sides.iter().any(|s| s.capacity.is_some()) {
+                row.push(Value::Int(*count));
+            }
+            if let Rule::Spatial { columns, .. } = &a.rule {
+                let [task, worker] = [place(&tasks[*i], columns[LEFT]), place(&workers[*j], columns[RIGHT])];
+                row.push(Value::Float(task.unwrap().distance_m(&worker.unwrap())));
+            }
+            out[0].push(row);
+        }
+        let mut dual = 0;
+        for (side, rows, capacity, nodes) in
+            [(LEFT, &tasks, &problem.left, &part.left), (RIGHT, &workers, &problem.right, &part.right)]
+        {
+            for (at, price) in nodes {
+                dual += i128::from(capacity[*at]) * i128::from(*price);
+                out[1].push(vec![Value::Str(SIDES[side].to_owned()), name(side, &rows[*at]), float((*price).into())]);
+            }
+        }
+        out[2].push(vec![
+            name(LEFT, &tasks[part.left[0].0]),
+            float(part.primal),
+            float(dual),
+            float(dual - part.primal),
+            Value::Int((part.left.len() + part.right.len()) as i64),
+            Value::Int(part.edges as i64),
+        ]);
+    }
+    out
+}
+
+fn key(side: &Side, row: &Row) -> Vec<Value> {
+    side.schema.key.iter().map(|k| row[*k].clone()).collect()
+}
+
+/// The rows a pair gives to the expressions, each with the distance: none if it is no candidate, several if several
+/// edge rows list it.
+fn pairs(a: &Assignment, task: &Row, worker: &Row, edges: Option<&Vec<Row>>) -> Vec<(Row, f64)> {
+    let both: Row = task.iter().chain(worker).cloned().collect();
+    let cells = |row: &Row, columns: &[usize]| -> Vec<Value> { columns.iter().map(|c| row[*c].clone()).collect() };
+    match &a.rule {
+        Rule::Edges { columns, .. } => {
+            let lists = |edge: &&Row| {
+                cells(edge, &columns[LEFT]) == key(&a.sides[LEFT], task)
+                    && cells(edge, &columns[RIGHT]) == key(&a.sides[RIGHT], worker)
+            };
+            let edges = edges.into_iter().flatten().filter(lists);
+            edges.map(|edge| (both.iter().chain(edge).cloned().collect(), 0.0)).collect()
+        }
+        Rule::Group { columns } => {
+            let (left, right) = (cells(task, &columns[LEFT]), cells(worker, &columns[RIGHT]));
+            if left == right && !left.contains(&Value::Null) { vec![(both, 0.0)] } else { Vec::new() }
+        }
+        Rule::Spatial { columns, radius_m, .. } => {
+            let (Some(here), Some(there)) = (place(task, columns[LEFT]), place(worker, columns[RIGHT])) else {
+                return Vec::new();
+            };
+            let distance = here.distance_m(&there);
+            if distance > *radius_m {
+                return Vec::new();
+            }
+            let mut row = both;
+            row.push(Value::Float(distance));
+            vec![(row, distance)]
+        }
+    }
+}
+
+fn place(row: &Row, columns: [usize; 2]) -> Option<Place> {
+    let degrees = |c: usize| match row[c] {
+        Value::Float(v) => Some(v),
+        Value::Int(v) => Some(v as f64),
+        _ => None,
+    };
+    Place::new(degrees(columns[0])?, degrees(columns[1])?)
+}
+
+/// Condition and weight, pair by pair.
+struct Worth<'a> {
+    assignment: &'a Assignment,
+    codec: RowCodec,
+}
+
+impl Worth<'_> {
+    fn new(assignment: &Assignment) -> Worth<'_> {
+        // A relation has a key; a pair does not need one.
+        let schema = pair_schema(&assignment.sides, &assignment.rule);
+        let columns = schema.columns.into_iter().map(|c| Column { nullable: true, ..c }).collect();
+        let codec = RowCodec::new(&Schema { columns, key: vec![0], event_time: None, append_only: false });
+        Worth { assignment, codec }
+    }
+
+    fn is_met(&self, pair: &Row) -> bool {
+        let Some(filter) = &self.assignment.filter else { return true };
+        evaluate_row(filter, &self.codec, pair) == Ok(Value::Bool(true))
+    }
+
+    /// The weight in fixed point; 0 if there is none that can be used.
+    fn weight(&self, pair: &Row) -> i64 {
+        let weight = match evaluate_row(&self.assignment.weight, &self.codec, pair) {
+            Ok(Value::Float(w)) => w,
+            Ok(Value::Int(w)) => w as f64,
+            Ok(Value::Decimal(w)) => w as f64,
+            _ => return 0,
+        };
+        self.assignment.scale.fixed(weight).unwrap_or(0)
+    }
+}
+
 /// An instance: nodes by position, in the order of their keys.
 #[derive(Clone, Debug, Default)]
 pub struct Problem {
