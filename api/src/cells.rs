@@ -56,6 +56,13 @@ pub(crate) fn key_cells(schema: &Schema, values: &[&str]) -> Result<Vec<Value>, 
     text_cells(schema, values)
 }
 
+/// A whole key from one text a column, as the path of a single row has it. `Err` is a sentence.
+pub fn parse_key(schema: &Schema, texts: &[impl AsRef<str>]) -> Result<Vec<Value>, String> {
+    let cells = text_cells(schema, texts).map_err(|p| p.message)?;
+    check_whole(schema, &cells).map_err(|p| p.message)?;
+    Ok(cells)
+}
+
 /// The first cells of a key from one text a column.
 pub(crate) fn text_cells(schema: &Schema, texts: &[impl AsRef<str>]) -> Result<Vec<Value>, Problem> {
     check_count(schema, texts.len())?;

@@ -308,6 +308,9 @@ impl Feed {
             let mut count = 0;
             for item in read.store.changes(relation.id, after, up_to)? {
                 let (epoch, set) = item?;
+                if set.is_empty() {
+                    continue;
+                }
                 count += set.len();
                 pending.push_back((epoch, Arc::new(set)));
                 if count >= READ_CHANGES {

@@ -171,7 +171,9 @@ fn lines(body: &[u8]) -> Result<Vec<u8>, String> {
             if empty && (comma || start > 0) {
                 return Err(format!("an element is missing before byte {at}"));
             }
-            if !empty {
+            if empty {
+                out.truncate(start);
+            } else {
                 out.push(b'\n');
             }
             start = out.len();

@@ -21,6 +21,8 @@ mod read;
 mod router;
 mod routes;
 mod server;
+#[cfg(test)]
+mod tests;
 mod views;
 
 use std::future::Future;
@@ -31,6 +33,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+pub use cells::parse_key;
 pub use manual::{manual, openapi};
 pub use metrics::{METRICS, MetricDef};
 pub use problem::{CODES, Code};

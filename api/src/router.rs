@@ -3,67 +3,70 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, any, get, post};
 
 use crate::control::{self, Control};
 use crate::problem::{METHOD_NOT_ALLOWED, NO_SUCH_ROUTE, Problem, suggestion};
 use crate::read::Read;
-use crate::routes::{self as r, ROUTES};
+use crate::routes::{self as r, ROUTES, Route};
 use crate::{changes, ingest, manual, views};
 
 /// What needs the store alone.
 pub(crate) fn read_side(read: &Arc<Read>) -> Router {
-    let watched = Router::new()
-        .route(r::INDEX.path, get(index))
-        .route(r::VIEWS.path, get(views::list))
-        .route(r::SCAN.path, get(views::scan))
-        .route(r::CHANGES.path, get(changes::subscribe))
-        .route(r::READ.path, get(views::several))
-        .route(r::FAULTS.path, get(views::faults))
-        .route(r::FAULTS_SUMMARY.path, get(views::faults_summary))
-        .route(r::EPOCH.path, get(control::epoch))
-        .route(r::LIVE.path, get(control::live))
-        .route(r::OPENAPI.path, get(openapi))
-        .fallback(no_such_route)
+    let on = |route: &Route, handlers: MethodRouter<Arc<Read>>| (route.path, observed(read, route.path, handlers));
+    let served = [
+        on(&r::INDEX, get(index)),
+        on(&r::VIEWS, get(views::list)),
+        on(&r::SCAN, get(views::scan)),
+        on(&r::CHANGES, get(changes::subscribe)),
+        on(&r::READ, get(views::several)),
+        on(&r::FAULTS, get(views::faults)),
+        on(&r::FAULTS_SUMMARY, get(views::faults_summary)),
+        on(&r::EPOCH, get(control::epoch)),
+        on(&r::LIVE, get(control::live)),
+        on(&r::OPENAPI, get(openapi)),
+        // Counts itself: it is served without a layer, at the speed of the machine.
+        (r::GET_ROW.path, get(views::get_row)),
+    ];
+    let router = served.into_iter().fold(Router::new(), |router, (path, handlers)| router.route(path, handlers));
+    // A path that is no route must not become a label: there are endlessly many.
+    let nowhere = middleware::from_fn_with_state((Arc::clone(read), "none"), observe);
+    router
+        .fallback_service(any(no_such_route).layer(nowhere))
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(Arc::clone(read), observe))
-        .with_state(Arc::clone(read));
-    // Single rows are served without layers: they count themselves.
-    let bare = Router::new()
-        .route(r::GET_ROW.path, get(views::get_row))
-        .method_not_allowed_fallback(method_not_allowed)
-        .with_state(Arc::clone(read));
-    watched.merge(bare)
+        .with_state(Arc::clone(read))
 }
 
 /// What needs the running engine.
 pub(crate) fn control_side(control: &Arc<Control>) -> Router {
-    Router::new()
-        .route(r::PIPELINES.path, get(control::pipelines))
-        .route(r::SOURCES.path, get(control::sources))
-        .route(r::SOURCE.path, get(control::source))
-        .route(r::PUSH.path, post(ingest::push))
-        .route(r::EPOCHS.path, get(control::epochs))
-        .route(r::READY.path, get(control::ready))
-        .route(r::METRICS.path, get(control::metrics))
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(Arc::clone(&control.read), observe))
-        .with_state(Arc::clone(control))
+    let on = |route: &Route, handlers: MethodRouter<Arc<Control>>| (route.path, observed(&control.read, route.path, handlers));
+    let served = [
+        on(&r::PIPELINES, get(control::pipelines)),
+        on(&r::SOURCES, get(control::sources)),
+        on(&r::SOURCE, get(control::source)),
+        on(&r::PUSH, post(ingest::push)),
+        on(&r::EPOCHS, get(control::epochs)),
+        on(&r::READY, get(control::ready)),
+        on(&r::METRICS, get(control::metrics)),
+    ];
+    let router = served.into_iter().fold(Router::new(), |router, (path, handlers)| router.route(path, handlers));
+    router.method_not_allowed_fallback(method_not_allowed).with_state(Arc::clone(control))
+}
+
+fn observed<S: Clone + Send + Sync + 'static>(read: &Arc<Read>, label: &'static str, handlers: MethodRouter<S>) -> MethodRouter<S> {
+    handlers.layer(middleware::from_fn_with_state((Arc::clone(read), label), observe))
 }
 
 /// Counts and times a request under its route.
-async fn observe(State(read): State<Arc<Read>>, request: Request, next: Next) -> Response {
-    let matched = request.extensions().get::<MatchedPath>().cloned();
-    // A path that is no route must not become a label: there are endlessly many.
-    let route = matched.as_ref().map_or("none", MatchedPath::as_str);
-    let timer = read.metrics.seconds(route).start_timer();
+async fn observe(State((read, label)): State<(Arc<Read>, &'static str)>, request: Request, next: Next) -> Response {
+    let timer = read.metrics.seconds(label).start_timer();
     let response = next.run(request).await;
     timer.observe_duration();
-    read.metrics.answered(route, response.status().as_u16());
+    read.metrics.answered(label, response.status().as_u16());
     response
 }
 

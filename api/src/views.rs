@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -248,7 +249,8 @@ pub(crate) async fn faults_summary(State(read): State<Arc<Read>>, uri: Uri) -> R
 /// `GET /v1/views/{view}/{*key}`: read where it arrives. A lookup is shorter than a change of threads.
 pub(crate) async fn get_row(State(read): State<Arc<Read>>, request: Request) -> Response {
     let timer = read.metrics.row_seconds.start_timer();
-    let response = match row(&read, &request).await {
+    let (head, _) = request.into_parts();
+    let response = match row(&read, &head).await {
         Ok(response) => response,
         Err(problem) => problem.into_response(),
     };
@@ -261,8 +263,8 @@ pub(crate) async fn get_row(State(read): State<Arc<Read>>, request: Request) -> 
     response
 }
 
-async fn row(read: &Arc<Read>, request: &Request) -> Result<Response, Problem> {
-    let uri = request.uri();
+async fn row(read: &Read, head: &Parts) -> Result<Response, Problem> {
+    let uri = &head.uri;
     let at = match uri.query() {
         None => At::default(),
         Some(_) => Params::parse(&routes::GET_ROW, uri)?.at()?,
@@ -276,11 +278,11 @@ async fn row(read: &Arc<Read>, request: &Request) -> Result<Response, Problem> {
     let texts = segments.map(part).collect::<Result<Vec<String>, Problem>>()?;
     let cells = cells::text_cells(&relation.schema, &texts)?;
     cells::check_whole(&relation.schema, &cells)?;
-    let format = Format::accepted(accept(request.headers()))?;
+    let format = Format::accepted(accept(&head.headers))?;
     let key = relation.codec.key_of(&cells);
     let snapshot = read.snapshot(at).await?;
     let epoch = snapshot.epoch();
-    if let Some(unchanged) = not_modified(request.headers(), epoch, format) {
+    if let Some(unchanged) = not_modified(&head.headers, epoch, format) {
         return Ok(unchanged);
     }
     let Some(value) = snapshot.get(relation.id, &key)? else {
