@@ -24,6 +24,16 @@ pub enum PushFormat {
     Arrow,
 }
 
+impl PushFormat {
+    /// The name in the journal.
+    pub fn name(self) -> &'static str {
+        match self {
+            PushFormat::Ndjson => "ndjson",
+            PushFormat::Arrow => "arrow",
+        }
+    }
+}
+
 /// A push that is durable.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Pushed {
@@ -114,13 +124,14 @@ pub struct Handle {
     inner: std::sync::Arc<dyn Control>,
 }
 
-/// What a running engine can be asked; its one implementation is the engine's.
+/// What a running engine can be asked; its one implementation is the runtime's.
 pub(crate) trait Control: Send + Sync {
     fn plan(&self) -> &crate::Plan;
     fn store(&self) -> &storage::Store;
     fn push(&self, source: &str, push: Push) -> Result<Pushed, PushError>;
     fn status(&self) -> Status;
     fn metrics(&self) -> &crate::metrics::Metrics;
+    fn wait(&self, until: &dyn Fn(&Phase) -> bool) -> Phase;
     fn stop(&self);
 }
 
@@ -131,6 +142,10 @@ impl std::fmt::Debug for Handle {
 }
 
 impl Handle {
+    pub(crate) fn new(inner: std::sync::Arc<dyn Control>) -> Handle {
+        Handle { inner }
+    }
+
     /// The plan that runs.
     pub fn plan(&self) -> &crate::Plan {
         self.inner.plan()
@@ -154,6 +169,11 @@ impl Handle {
     /// Its metrics: one registry for the process.
     pub fn metrics(&self) -> &crate::metrics::Metrics {
         self.inner.metrics()
+    }
+
+    /// Blocks until the phase is one the function accepts, and gives it.
+    pub fn wait(&self, until: impl Fn(&Phase) -> bool) -> Phase {
+        self.inner.wait(&until)
     }
 
     /// Asks it to end: sources stop, what is sealed is committed. Returns at once.

@@ -102,7 +102,7 @@ mod tests {
             String::from_utf8(out).unwrap()
         };
         assert_eq!(text(Value::Float(0.1 + 0.2)), "0.30000000000000004");
-        assert_eq!(text(Value::Float(1e300)), "1e300");
+        assert_eq!(text(Value::Float(1e300)), "1e+300");
         assert_eq!(text(Value::Float(5.0)), "5.0");
         assert_eq!(text(Value::Float(f64::NEG_INFINITY)), "\"-Infinity\"");
         assert_eq!(text(Value::Str("a\"\n".into())), "\"a\\\"\\n\"");
