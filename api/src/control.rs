@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use engine::pipeline::explain;
 use engine::{Handle, Phase};
 use prometheus::{Encoder, TextEncoder};
 use serde_json::{Value, json};
@@ -61,8 +62,8 @@ pub(crate) async fn pipelines(State(control): State<Arc<Control>>, uri: Uri) -> 
         "fingerprint": plan.fingerprint(),
         "sources": sources,
         "steps": steps,
-        "text": plan.explain(),
-        "mermaid": plan.mermaid(),
+        "text": explain::text(plan),
+        "mermaid": explain::mermaid(plan),
     });
     Ok(axum::Json(json!({"pipelines": [pipeline]})).into_response())
 }

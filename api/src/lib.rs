@@ -80,7 +80,7 @@ impl Default for Options {
             push_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(75),
             heartbeat: Duration::from_secs(10),
-            drain: Duration::from_secs(5),
+            drain: Duration::from_secs(3),
         }
     }
 }

@@ -127,15 +127,30 @@ pub fn faults(base: &str, source: Option<&str>, reason: Option<&str>, out: &mut 
     Client::new(base).pages(&path, out)
 }
 
-/// `thalweg tail`: a view's changes as they are published, one JSON object a line, from now on or after all its rows.
+/// Where a tail begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TailFrom {
+    /// With what changes from now on.
+    Now,
+    /// With the rows there are.
+    Snapshot,
+    /// After the change of this id, `epoch:seq`.
+    After(String),
+}
+
+/// `thalweg tail`: a view's changes as they are published, one JSON object a line.
 ///
 /// A connection that breaks is taken up again where it broke: no change is missed or printed twice. Ends after
 /// `changes_max` of them; without it, only with an error: the daemon refuses, or the output is closed.
-pub fn tail(base: &str, view: &str, from_snapshot: bool, changes_max: Option<u64>, out: &mut dyn Write) -> Result<(), Error> {
+pub fn tail(base: &str, view: &str, from: TailFrom, changes_max: Option<u64>, out: &mut dyn Write) -> Result<(), Error> {
     let client = Client::new(base);
-    let from = if from_snapshot { "snapshot" } else { "now" };
-    let path = format!("/v1/views/{}/changes?from={from}", encode(view));
-    let mut tail = Tail { last_id: None, left: changes_max };
+    let (query, last_id) = match from {
+        TailFrom::Now => ("", None),
+        TailFrom::Snapshot => ("?from=snapshot", None),
+        TailFrom::After(id) => ("", Some(id)),
+    };
+    let path = format!("/v1/views/{}/changes{query}", encode(view));
+    let mut tail = Tail { last_id, left: changes_max };
     while tail.left != Some(0) {
         let mut headers = vec![("accept", "text/event-stream")];
         if let Some(id) = &tail.last_id {

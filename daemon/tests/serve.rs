@@ -343,7 +343,7 @@ fn a_tail_prints_every_change_once_though_the_daemon_restarts() {
     let base = daemon.base().to_owned();
     let tail = std::thread::spawn(move || {
         let mut out = Vec::new();
-        client::tail(&base, "copy", true, Some(4), &mut out).map(|()| String::from_utf8(out).unwrap())
+        client::tail(&base, "copy", client::TailFrom::Snapshot, Some(4), &mut out).map(|()| String::from_utf8(out).unwrap())
     });
     // The first two must have been seen before the daemon goes: the subscription stands.
     while !daemon.get("/metrics").1.as_str().unwrap().contains("thalweg_subscribers{view=\"copy\"} 1") {
