@@ -248,14 +248,12 @@ impl Feed {
             let rows = snapshot.scan(relation.id, from, std::ops::Bound::Unbounded).take(PIECE_ROWS);
             let rows: Vec<(Vec<u8>, Vec<u8>)> = rows.collect::<Result<_, _>>()?;
             let mut out = Vec::new();
-            let keys = relation.keys.decode(rows.iter().map(|(k, _)| (k.as_slice(), &[][..])))?;
-            let batch = relation.codec.decode(rows.iter().map(|(k, v)| (k.as_slice(), v.as_slice())))?;
-            for (i, (key, _)) in rows.iter().enumerate() {
+            for (key, value) in &rows {
                 out.extend_from_slice(format!("id: {epoch}:@{}\nevent: snapshot\ndata: ", hex(key)).as_bytes());
                 out.extend_from_slice(format!("{{\"epoch\":{epoch},\"seq\":null,\"op\":\"upsert\",\"key\":").as_bytes());
-                types::json::write_row(&mut out, relation.keys.schema(), &keys, i);
+                relation.keys.write_json(&mut out, key, &[])?;
                 out.extend_from_slice(b",\"row\":");
-                types::json::write_row(&mut out, &relation.schema, &batch, i);
+                relation.codec.write_json(&mut out, key, value)?;
                 out.extend_from_slice(b"}\n\n");
             }
             let last = (rows.len() == PIECE_ROWS).then(|| rows.last().expect("a full piece").0.clone());
@@ -355,23 +353,17 @@ fn write_changes(
     from: usize,
     to: usize,
 ) -> Result<(), Problem> {
-    let range = || (from..to).map(|i| set.get(i));
-    let keys = relation.keys.decode(range().map(|c| (c.key, &[][..])))?;
-    let rows = relation.codec.decode(range().filter_map(|c| Some((c.key, c.after?))))?;
-    let mut row = 0;
-    for (i, change) in range().enumerate() {
-        let seq = from + i;
+    for seq in from..to {
+        let change = set.get(seq);
         let op = if change.after.is_some() { "upsert" } else { "delete" };
         out.extend_from_slice(
             format!("id: {epoch}:{seq}\nevent: change\ndata: {{\"epoch\":{epoch},\"seq\":{seq},\"op\":\"{op}\",\"key\":").as_bytes(),
         );
-        types::json::write_row(out, relation.keys.schema(), &keys, i);
+        relation.keys.write_json(out, change.key, &[])?;
         out.extend_from_slice(b",\"row\":");
-        if change.after.is_some() {
-            types::json::write_row(out, &relation.schema, &rows, row);
-            row += 1;
-        } else {
-            out.extend_from_slice(b"null");
+        match change.after {
+            Some(row) => relation.codec.write_json(out, change.key, row)?,
+            None => out.extend_from_slice(b"null"),
         }
         out.extend_from_slice(b"}\n\n");
     }

@@ -1,11 +1,10 @@
 //! The formats rows are answered in, and which of them an `Accept` header asks for.
 
-use std::sync::Arc;
-
 use arrow::array::RecordBatch;
 use arrow::ipc::writer::StreamWriter;
-use types::{Schema, Value, json};
+use types::{RowCodec, Schema, Value, json};
 
+use crate::page::RowBytes;
 use crate::problem::{NOT_ACCEPTABLE, Problem};
 
 /// A format of rows.
@@ -74,23 +73,21 @@ fn quality(accept: &str, media: &str) -> f32 {
 }
 
 /// Appends rows as JSON objects with `between` between them and, if there are any, `last` after them.
-pub(crate) fn write_json(out: &mut Vec<u8>, schema: &Schema, batches: &[RecordBatch], between: u8, last: &[u8]) {
-    let mut first = true;
-    for batch in batches {
-        for row in 0..batch.num_rows() {
-            if !std::mem::take(&mut first) {
-                out.push(between);
-            }
-            json::write_row(out, schema, batch, row);
+pub(crate) fn write_json(out: &mut Vec<u8>, codec: &RowCodec, rows: &[RowBytes], between: u8, last: &[u8]) -> Result<(), Problem> {
+    for (i, (key, value)) in rows.iter().enumerate() {
+        if i > 0 {
+            out.push(between);
         }
+        codec.write_json(out, key, value)?;
     }
-    if !first {
+    if !rows.is_empty() {
         out.extend_from_slice(last);
     }
+    Ok(())
 }
 
 /// Rows as CSV with a header line.
-pub(crate) fn csv(schema: &Schema, batches: &[RecordBatch]) -> Vec<u8> {
+pub(crate) fn csv(schema: &Schema, rows: &RecordBatch) -> Vec<u8> {
     let mut out = Vec::new();
     for (i, column) in schema.columns.iter().enumerate() {
         if i > 0 {
@@ -100,25 +97,24 @@ pub(crate) fn csv(schema: &Schema, batches: &[RecordBatch]) -> Vec<u8> {
     }
     out.extend_from_slice(b"\r\n");
     let mut cell = Vec::new();
-    for batch in batches {
-        for row in 0..batch.num_rows() {
-            for i in 0..schema.columns.len() {
-                if i > 0 {
-                    out.push(b',');
-                }
-                match Value::at(batch.column(i), row) {
-                    Value::Null => {}
-                    Value::Str(text) => write_field(&mut out, &text),
-                    Value::Time(t) => out.extend_from_slice(json::rfc3339(t).as_bytes()),
-                    other => {
-                        cell.clear();
-                        json::write_value(&mut cell, &other);
-                        out.extend(cell.iter().filter(|b| **b != b'"'));
-                    }
+    for row in 0..rows.num_rows() {
+        for i in 0..schema.columns.len() {
+            if i > 0 {
+                out.push(b',');
+            }
+            match Value::at(rows.column(i), row) {
+                Value::Null => {}
+                Value::Str(text) => write_field(&mut out, &text),
+                Value::Time(t) => out.extend_from_slice(json::rfc3339(t).as_bytes()),
+                other => {
+                    cell.clear();
+                    json::write_value(&mut cell, &other);
+                    // NaN and the infinities are strings in JSON.
+                    out.extend(cell.iter().filter(|b| **b != b'"'));
                 }
             }
-            out.extend_from_slice(b"\r\n");
         }
+        out.extend_from_slice(b"\r\n");
     }
     out
 }
@@ -134,12 +130,10 @@ fn write_field(out: &mut Vec<u8>, text: &str) {
 }
 
 /// Rows as an Arrow IPC stream.
-pub(crate) fn arrow(schema: &Schema, batches: &[RecordBatch]) -> Result<Vec<u8>, Problem> {
+pub(crate) fn arrow(rows: &RecordBatch) -> Result<Vec<u8>, Problem> {
     let write = || {
-        let mut writer = StreamWriter::try_new(Vec::new(), &Arc::clone(&schema.arrow()))?;
-        for batch in batches {
-            writer.write(batch)?;
-        }
+        let mut writer = StreamWriter::try_new(Vec::new(), &rows.schema())?;
+        writer.write(rows)?;
         writer.into_inner()
     };
     write().map_err(Problem::internal)
@@ -149,7 +143,6 @@ pub(crate) fn arrow(schema: &Schema, batches: &[RecordBatch]) -> Result<Vec<u8>,
 mod tests {
     use super::*;
     use crate::cells::tests::schema;
-    use types::RowCodec;
 
     #[test]
     fn the_best_accepted_format_is_given() {
@@ -176,25 +169,15 @@ mod tests {
 
     #[test]
     fn csv_tells_empty_from_absent() {
-        let text = String::from_utf8(csv(&schema(), &[batch()])).unwrap();
+        let text = String::from_utf8(csv(&schema(), &batch())).unwrap();
         assert_eq!(text, "s,i,f,b,t,d\r\n\"a,\"\"b\"\"\",1,NaN,true,1970-01-01T00:00:00Z,5\r\n\"\",,,,,\r\n");
     }
 
     #[test]
     fn arrow_streams_read_back() {
-        let bytes = arrow(&schema(), &[batch()]).unwrap();
+        let bytes = arrow(&batch()).unwrap();
         let read: Vec<RecordBatch> =
             arrow::ipc::reader::StreamReader::try_new(bytes.as_slice(), None).unwrap().map(Result::unwrap).collect();
         assert_eq!(read, [batch()]);
-    }
-
-    #[test]
-    fn json_rows_are_joined() {
-        let mut out = Vec::new();
-        write_json(&mut out, &schema(), &[batch(), batch().slice(0, 0)], b'\n', b"\n");
-        assert_eq!(out.iter().filter(|b| **b == b'\n').count(), 2);
-        let mut none = Vec::new();
-        write_json(&mut none, &schema(), &[], b'\n', b"\n");
-        assert!(none.is_empty());
     }
 }

@@ -4,7 +4,6 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::compute::filter_record_batch;
 use storage::Snapshot;
 use types::Epoch;
 
@@ -77,60 +76,68 @@ impl Range {
     }
 }
 
+/// A row's key and other columns, as bytes.
+pub(crate) type RowBytes = (Vec<u8>, Vec<u8>);
+
 /// Rows, and where to go on.
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) epoch: Epoch,
-    pub(crate) batches: Vec<RecordBatch>,
-    /// Absent after the last page.
-    pub(crate) cursor: Option<String>,
+    pub(crate) rows: Vec<RowBytes>,
+    /// The last key looked at, absent after the last page.
+    pub(crate) end: Option<Vec<u8>>,
 }
 
-/// Rows decoded at a time.
+/// Rows decoded at a time for a filter.
 const CHUNK_ROWS: usize = 1024;
 
 /// Reads a page. At most `rows_read_max` rows are looked at, so that a filter nothing passes does not hold a thread
 /// for long: the page is then short, and its cursor goes on.
 pub(crate) fn read(snapshot: &Snapshot, scan: &Scan, rows_read_max: usize) -> Result<Page, Problem> {
-    let epoch = snapshot.epoch();
-    let mut page = Page { epoch, batches: Vec::new(), cursor: None };
+    let mut page = Page { epoch: snapshot.epoch(), rows: Vec::new(), end: None };
     if scan.range.is_empty() {
         return Ok(page);
     }
-    let bound = |b: &Bound<Vec<u8>>| b.clone();
-    let (from, to) = (bound(&scan.range.from), bound(&scan.range.to));
-    let mut rows = snapshot.scan(scan.relation.id, from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice)).peekable();
-    let (mut wanted, mut read) = (scan.limit, 0);
-    while wanted > 0 && read < rows_read_max {
-        let size = if scan.filter.is_empty() { wanted.min(CHUNK_ROWS) } else { CHUNK_ROWS };
-        let chunk: Vec<(Vec<u8>, Vec<u8>)> = rows.by_ref().take(size).collect::<Result<_, _>>()?;
-        let Some((last_read, _)) = chunk.last() else { break };
+    let (from, to) = (scan.range.from.as_ref().map(Vec::as_slice), scan.range.to.as_ref().map(Vec::as_slice));
+    let mut rows = snapshot.scan(scan.relation.id, from, to).peekable();
+    if scan.filter.is_empty() {
+        page.rows = rows.by_ref().take(scan.limit).collect::<Result<_, _>>()?;
+        page.end = rows.peek().and(page.rows.last()).map(|(key, _)| key.clone());
+        return Ok(page);
+    }
+    let mut read = 0;
+    loop {
+        let chunk: Vec<RowBytes> = rows.by_ref().take(CHUNK_ROWS).collect::<Result<_, _>>()?;
+        let Some((last, _)) = chunk.last() else { return Ok(page) };
+        let last = last.clone();
         read += chunk.len();
-        let batch = scan.relation.codec.decode(chunk.iter().map(|(k, v)| (k.as_slice(), v.as_slice())))?;
-        // The key after which the next page begins: the last one of this page, or the last one looked at.
-        let mut last = last_read;
-        let mut kept = batch;
-        let mut cut = false;
-        if !scan.filter.is_empty() {
-            let mask = scan.filter.mask(&kept);
-            let passing: Vec<usize> = (0..chunk.len()).filter(|i| mask.value(*i)).take(wanted + 1).collect();
-            kept = filter_record_batch(&kept, &mask).map_err(Problem::internal)?;
-            if passing.len() >= wanted {
-                last = &chunk[passing[wanted - 1]].0;
-                cut = passing[wanted - 1] + 1 < chunk.len();
-                kept = kept.slice(0, wanted);
+        let mask = scan.filter.mask(&decode(&scan.relation, &chunk)?);
+        let mut chunk = chunk.into_iter().zip(&mask);
+        for (row, _) in chunk.by_ref().filter(|(_, passes)| *passes == Some(true)) {
+            page.rows.push(row);
+            if page.rows.len() == scan.limit {
+                let more = chunk.next().is_some() || rows.peek().is_some();
+                page.end = page.rows.last().filter(|_| more).map(|(key, _)| key.clone());
+                return Ok(page);
             }
         }
-        wanted -= kept.num_rows();
-        if kept.num_rows() > 0 {
-            page.batches.push(kept);
-        }
-        let ends = wanted == 0 || read >= rows_read_max;
-        if ends && (cut || rows.peek().is_some()) {
-            page.cursor = Some(Cursor { epoch, key: last.clone() }.encode(scan.relation.id));
+        if read >= rows_read_max {
+            page.end = rows.peek().map(|_| last);
+            return Ok(page);
         }
     }
-    Ok(page)
+}
+
+/// Rows as a batch.
+pub(crate) fn decode(relation: &Relation, rows: &[RowBytes]) -> Result<RecordBatch, Problem> {
+    Ok(relation.codec.decode(rows.iter().map(|(k, v)| (k.as_slice(), v.as_slice())))?)
+}
+
+impl Page {
+    /// With what the next page is asked for; absent after the last page.
+    pub(crate) fn cursor(&self, relation: &Relation) -> Option<String> {
+        self.end.as_ref().map(|key| Cursor { epoch: self.epoch, key: key.clone() }.encode(relation.id))
+    }
 }
 
 #[cfg(test)]

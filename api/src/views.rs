@@ -126,7 +126,7 @@ async fn page(
     let (cursor, body) = blocking(move || {
         let page = page::read(&snapshot, &scan, rows_read_max)?;
         let body = render(&scan.relation, &page, format)?;
-        Ok((page.cursor, body))
+        Ok((page.cursor(&scan.relation), body))
     })
     .await?;
     drop(permit);
@@ -145,29 +145,30 @@ fn render(relation: &Relation, page: &Page, format: Format) -> Result<Vec<u8>, P
             out.extend_from_slice(b"{\"view\":");
             types::json::write_value(&mut out, &Value::Str(relation.name.clone()));
             out.extend_from_slice(format!(",\"epoch\":{},", page.epoch).as_bytes());
-            write_page(&mut out, &relation.schema, page);
+            write_page(&mut out, relation, page)?;
             out.push(b'}');
             out
         }
         Format::Ndjson => {
             let mut out = Vec::new();
-            format::write_json(&mut out, &relation.schema, &page.batches, b'\n', b"\n");
+            format::write_json(&mut out, &relation.codec, &page.rows, b'\n', b"\n")?;
             out
         }
-        Format::Csv => format::csv(&relation.schema, &page.batches),
-        Format::Arrow => format::arrow(&relation.schema, &page.batches)?,
+        Format::Csv => format::csv(&relation.schema, &page::decode(relation, &page.rows)?),
+        Format::Arrow => format::arrow(&page::decode(relation, &page.rows)?)?,
     })
 }
 
 /// `"rows":[…],"cursor":…`
-fn write_page(out: &mut Vec<u8>, schema: &Schema, page: &Page) {
+fn write_page(out: &mut Vec<u8>, relation: &Relation, page: &Page) -> Result<(), Problem> {
     out.extend_from_slice(b"\"rows\":[");
-    format::write_json(out, schema, &page.batches, b',', b"");
+    format::write_json(out, &relation.codec, &page.rows, b',', b"")?;
     out.extend_from_slice(b"],\"cursor\":");
-    match &page.cursor {
+    match page.cursor(relation) {
         Some(cursor) => out.extend_from_slice(format!("\"{cursor}\"").as_bytes()),
         None => out.extend_from_slice(b"null"),
     }
+    Ok(())
 }
 
 /// `GET /v1/read`
@@ -197,7 +198,7 @@ pub(crate) async fn several(State(read): State<Arc<Read>>, uri: Uri) -> Result<R
             }
             types::json::write_value(&mut out, &Value::Str(scan.relation.name.clone()));
             out.extend_from_slice(b":{");
-            write_page(&mut out, &scan.relation.schema, &page::read(&snapshot, scan, rows_read_max)?);
+            write_page(&mut out, &scan.relation, &page::read(&snapshot, scan, rows_read_max)?)?;
             out.push(b'}');
         }
         out.extend_from_slice(b"}}");
@@ -221,18 +222,16 @@ pub(crate) async fn faults_summary(State(read): State<Arc<Read>>, uri: Uri) -> R
         let mut scan = Scan { relation, range: Range::all(), filter: Filter::default(), limit: 1024 };
         loop {
             let page = page::read(&snapshot, &scan, usize::MAX)?;
-            for batch in &page.batches {
-                for row in 0..batch.num_rows() {
-                    let text = |i: usize| match Value::at(batch.column(i), row) {
-                        Value::Str(text) => text,
-                        _ => String::new(),
-                    };
-                    *counts.entry(columns.map(text).to_vec()).or_default() += 1;
-                }
+            let batch = page::decode(&scan.relation, &page.rows)?;
+            for row in 0..batch.num_rows() {
+                let text = |i: usize| match Value::at(batch.column(i), row) {
+                    Value::Str(text) => text,
+                    _ => String::new(),
+                };
+                *counts.entry(columns.map(text).to_vec()).or_default() += 1;
             }
-            let Some(cursor) = page.cursor else { return Ok(counts) };
-            let cursor = Cursor::decode(&cursor, scan.relation.id)?;
-            scan.range = Range::all().after(cursor.key);
+            let Some(end) = page.end else { return Ok(counts) };
+            scan.range = Range::all().after(end);
         }
     })
     .await?;
@@ -288,14 +287,13 @@ async fn row(read: &Read, head: &Parts) -> Result<Response, Problem> {
     let Some(value) = snapshot.get(relation.id, &key)? else {
         return Err(Problem::new(ROW_NOT_FOUND, format!("`{}` has no row of that key at epoch {epoch}", relation.name)));
     };
-    let batch = relation.codec.decode([(key.as_slice(), value.as_slice())])?;
     let body = match format {
         Format::Json => {
             let mut out = Vec::with_capacity(256);
-            types::json::write_row(&mut out, &relation.schema, &batch, 0);
+            relation.codec.write_json(&mut out, &key, &value)?;
             out
         }
-        other => render(relation, &Page { epoch, batches: vec![batch], cursor: None }, other)?,
+        other => render(relation, &Page { epoch, rows: vec![(key, value)], end: None }, other)?,
     };
     Ok(rows_response(body, format, epoch))
 }
