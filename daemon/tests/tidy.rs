@@ -124,7 +124,7 @@ fn source_files_are_tidy() {
             let _ = writeln!(wrong, "{}:{line}: {what}", shown(file));
         };
         let first = text.lines().next().unwrap_or_default();
-        if first.strip_prefix("//! ").is_none_or(|sentence| sentence.trim().len() < 20) {
+        if first.strip_prefix("//! ").is_none_or(|sentence| sentence.trim().len() < 12) {
             say(1, "the file does not open with a sentence that says what it is for");
         }
         let lines = text.lines().count();
