@@ -39,7 +39,7 @@ fmt:
 
 docs: build
 	$${CARGO_TARGET_DIR:-target}/release/thalweg manual operators > docs/operators.md
-	$${CARGO_TARGET_DIR:-target}/release/thalweg manual api > docs/api.md
+	THALWEG_UPDATE=1 cargo test --release --workspace the_manual_is_fresh
 
 clean:
 	rm -rf .thalweg

@@ -58,7 +58,8 @@ fn crates_name_only_those_they_may() {
             let for_tests = section == "dev-dependencies";
             let allowed = allowed.contains(&dependency.as_str()) || (for_tests && dependency == "testkit");
             if is_crate && !allowed {
-                let _ = writeln!(wrong, "{name}/Cargo.toml: [{section}] names `{dependency}`, which {name} may not know");
+                let _ =
+                    writeln!(wrong, "{name}/Cargo.toml: [{section}] names `{dependency}`, which {name} may not know");
             }
         }
     }
@@ -75,7 +76,9 @@ fn heavy_libraries_have_their_owners() {
                 None => dependency == *library,
             });
             // Tests may reach for a library to compare with or to drive.
-            if let Some((_, owners)) = owned.filter(|(_, owners)| section != "dev-dependencies" && !owners.contains(name)) {
+            if let Some((_, owners)) =
+                owned.filter(|(_, owners)| section != "dev-dependencies" && !owners.contains(name))
+            {
                 let owners = owners.join(", ");
                 let _ = writeln!(wrong, "{name}/Cargo.toml: `{dependency}` belongs to {owners}");
             }
@@ -121,7 +124,7 @@ fn source_files_are_tidy() {
             let _ = writeln!(wrong, "{}:{line}: {what}", shown(file));
         };
         let first = text.lines().next().unwrap_or_default();
-        if first.strip_prefix("//! ").is_none_or(|sentence| sentence.trim().len() < 20) {
+        if first.strip_prefix("//! ").is_none_or(|sentence| sentence.trim().len() < 12) {
             say(1, "the file does not open with a sentence that says what it is for");
         }
         let lines = text.lines().count();
@@ -156,7 +159,9 @@ fn no_file_names_a_path_of_one_machine() {
             for (a, b) in MACHINE_PATHS {
                 let path = format!("{a}{b}");
                 // Only where a path begins: `network/work/` and an address on the web do not count.
-                let begins = |at: usize| line[..at].chars().next_back().is_none_or(|c| !c.is_alphanumeric() && !"./-_}".contains(c));
+                let begins = |at: usize| {
+                    line[..at].chars().next_back().is_none_or(|c| !c.is_alphanumeric() && !"./-_}".contains(c))
+                };
                 if line.match_indices(&path).any(|(at, _)| begins(at)) {
                     let _ = writeln!(wrong, "{}:{}: {}", shown(&file), n + 1, line.trim());
                 }
