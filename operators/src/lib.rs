@@ -1,1 +1,4 @@
-//! placeholder
+//! Everything a pipeline file can name: its connectors.
+
+pub mod connect;
+pub mod generate;
