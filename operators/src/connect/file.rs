@@ -501,13 +501,15 @@ impl FileConnector {
             let files = self.list()?;
             files.into_iter().any(|(name, _)| self.last.as_ref().is_some_and(|last| name > *last))
         };
+        let one = (self.target == Target::One).then(|| self.base_dir.join(&self.options.path));
         let Some(Open::Text(text)) = &mut self.current else { unreachable!("the caller looked") };
         let Ok(held) = text.handle.metadata() else { return Ok(true) };
         if held.len() < text.base + text.end as u64 {
             self.again = Some((text.name.clone(), text.path.clone()));
             return Ok(false);
         }
-        let replaced = match fs::metadata(&text.path) {
+        // The file at hand may be one that was renamed already.
+        let replaced = match fs::metadata(one.as_ref().unwrap_or(&text.path)) {
             Ok(there) => (there.dev(), there.ino()) != (held.dev(), held.ino()),
             Err(e) => e.kind() == ErrorKind::NotFound,
         };

@@ -102,7 +102,12 @@ fn row_spec(section: &mut Section<'_>, shape: &SourceShape) -> Option<Arc<RowSpe
 /// `; did you mean …`, if one of the names is near, else the names there are.
 fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
     let known: Vec<&str> = known.collect();
-    let best = known.iter().map(|k| (strsim::damerau_levenshtein(&name.to_lowercase(), &k.to_lowercase()), *k)).min();
+    let distance = |k: &str| {
+        let (a, b) = (name.to_lowercase(), k.to_lowercase());
+        // One that begins with the other is nearer than any slip of the pen.
+        if !b.is_empty() && (a.starts_with(&b) || b.starts_with(&a)) { 0 } else { strsim::damerau_levenshtein(&a, &b) }
+    };
+    let best = known.iter().map(|k| (distance(k), *k)).min();
     match best {
         Some((distance, near)) if distance <= 1 + name.chars().count() / 3 => format!("; the nearest there is `{near}`"),
         Some(_) => {

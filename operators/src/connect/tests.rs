@@ -99,7 +99,7 @@ fn batch(from: i64, count: i64) -> RecordBatch {
     use arrow::array::{Int32Array, StringArray};
     let k = Int32Array::from_iter_values((from..from + count).map(|i| i as i32));
     let v = StringArray::from_iter((from..from + count).map(|i| (i % 5 != 4).then(|| format!("v{i}"))));
-    RecordBatch::try_from_iter([("extra", Arc::new(v.clone()) as _), ("v", Arc::new(v) as _), ("k", Arc::new(k) as _)]).unwrap()
+    RecordBatch::try_from_iter_with_nullable([("extra", Arc::new(v.clone()) as _, true), ("v", Arc::new(v) as _, true), ("k", Arc::new(k) as _, false)]).unwrap()
 }
 
 fn parquet_of(batches: &[RecordBatch]) -> Vec<u8> {
