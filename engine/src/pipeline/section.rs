@@ -359,7 +359,9 @@ impl<'a> Section<'a> {
 
     fn inner(&self, name: String, at: usize, table: &'a Table) -> Section<'a> {
         let name = name.trim_start_matches('.').to_owned();
-        Section { inner: true, ..Section::new(self.reading, name, at, table) }
+        let mut section = Section::new(self.reading, name, at, table);
+        section.inner = true;
+        section
     }
 
     fn entry(&self, key: &str) -> Option<&'a Entry> {

@@ -108,7 +108,8 @@ pub(super) fn read(reading: &Reading, entry: &Entry, base_dir: &Path, catalogue:
         return None;
     }
 
-    let position = |name: &String| shape.columns.iter().position(|c| c.name == *name).expect("checked");
+    let names: Vec<String> = shape.columns.iter().map(|c| c.name.clone()).collect();
+    let position = |name: &String| names.iter().position(|n| n == name).expect("checked");
     for name in &shape.key {
         shape.columns[position(name)].nullable = false;
     }

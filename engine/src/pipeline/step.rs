@@ -25,15 +25,14 @@ pub(super) fn read<'t>(
     let mut pending: Vec<Pending<'t>> = entries.iter().map(|entry| Pending::new(entry, &names)).collect();
     let mut steps = Vec::new();
     while !pending.is_empty() {
-        let waits = |p: &Pending<'_>, on: fn(&Pending<'t>) -> &BTreeSet<&'t str>, all: &[Pending<'t>]| {
-            let me = p.entry.key.as_str();
-            all.iter().any(|other| other.entry.key != me && p.reads(on, &other.entry.key))
+        let waits = |p: &Pending<'t>, names: &BTreeSet<&'t str>| {
+            pending.iter().any(|other| other.entry.key != p.entry.key && names.contains(other.entry.key.as_str()))
         };
         // First those that name no step still to be planned under any key, then those that name none as an input.
         let next = pending
             .iter()
-            .position(|p| !p.inputs.contains(p.entry.key.as_str()) && !waits(p, |p| &p.mentions, &pending))
-            .or_else(|| pending.iter().position(|p| !p.inputs.contains(p.entry.key.as_str()) && !waits(p, |p| &p.inputs, &pending)));
+            .position(|p| !p.inputs.contains(p.entry.key.as_str()) && !waits(p, &p.mentions))
+            .or_else(|| pending.iter().position(|p| !p.inputs.contains(p.entry.key.as_str()) && !waits(p, &p.inputs)));
         let Some(next) = next else {
             for on_circle in circle(reading, &pending) {
                 pending.retain(|p| p.entry.key != on_circle);
@@ -83,10 +82,6 @@ impl<'t> Pending<'t> {
         }
         mentions.remove(entry.key.as_str());
         Pending { entry, inputs, mentions }
-    }
-
-    fn reads(&self, on: fn(&Pending<'t>) -> &BTreeSet<&'t str>, step: &str) -> bool {
-        on(self).contains(step)
     }
 }
 
