@@ -130,6 +130,7 @@ pub(crate) trait Control: Send + Sync {
     fn metrics(&self) -> &crate::metrics::Metrics;
     fn wait(&self, until: &dyn Fn(&Phase) -> bool) -> Phase;
     fn stop(&self);
+    fn is_stopping(&self) -> bool;
 }
 
 impl std::fmt::Debug for Handle {
@@ -171,6 +172,11 @@ impl Handle {
     /// Blocks until the phase is one the function accepts, and gives it.
     pub fn wait(&self, until: impl Fn(&Phase) -> bool) -> Phase {
         self.inner.wait(&until)
+    }
+
+    /// Whether it was asked to end.
+    pub fn is_stopping(&self) -> bool {
+        self.inner.is_stopping()
     }
 
     /// Asks it to end: sources stop, what is sealed is committed. Returns at once.

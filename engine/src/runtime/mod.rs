@@ -131,6 +131,7 @@ impl Engine {
             phase: Mutex::new(Phase::Rehydrating),
             phase_changed: Condvar::new(),
             stop: Arc::new(AtomicBool::new(false)),
+            asked: AtomicBool::new(false),
             seals: Arc::new(SealLog::default()),
             progress: Arc::new(Mutex::new(Remap::default())),
             restored: Mutex::new(None),
@@ -171,7 +172,9 @@ struct Shared {
     metrics: Metrics,
     phase: Mutex<Phase>,
     phase_changed: Condvar,
+    /// Set when the engine ends, whatever the reason; `asked` only by [`Handle::stop`].
     stop: Arc<AtomicBool>,
+    asked: AtomicBool,
     seals: Arc<SealLog>,
     progress: Arc<Mutex<Remap>>,
     restored: Mutex<Option<(Arc<Start>, u64)>>,
@@ -475,7 +478,12 @@ impl Control for Shared {
         phase.clone()
     }
 
+    fn is_stopping(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
     fn stop(&self) {
+        self.asked.store(true, Ordering::Relaxed);
         self.stop.store(true, Ordering::Relaxed);
         self.seals.close("the engine is stopping");
     }
