@@ -100,7 +100,7 @@ fn raw_rocksdb(path: &Path, epochs: &[&[u8]]) -> Result<Vec<f64>, String> {
             for row in epoch.chunks_exact(ROW_BYTES) {
                 batch.put(&row[..KEY_BYTES], &row[KEY_BYTES..]);
             }
-            db.write_opt(&batch, &synced)
+            db.write_opt(batch, &synced)
         });
         written.map(|()| seconds).map_err(|e| e.to_string())
     };

@@ -166,6 +166,6 @@ mod tests {
     fn heads_are_read_when_they_are_whole() {
         assert!(head_of(b"HTTP/1.1 200 OK\r\ncontent-le").is_none());
         let head = head_of(b"HTTP/1.1 404 Not Found\r\nContent-Length: 12\r\n\r\n").unwrap();
-        assert_eq!((head.status, head.bytes, head.body_bytes), (404, 48, Some(12)));
+        assert_eq!((head.status, head.bytes, head.body_bytes), (404, 46, Some(12)));
     }
 }

@@ -162,11 +162,10 @@ fn fill_raw(path: &Path, rows: u64) -> Result<(), String> {
         value.extend_from_slice(&(amount as f64 / 100.0).to_be_bytes());
         batch.put(id.to_be_bytes(), value);
         if batch.len() == 10_000 {
-            db.write_opt(&batch, &unlogged).map_err(|e| e.to_string())?;
-            batch = WriteBatch::default();
+            db.write_opt(std::mem::take(&mut batch), &unlogged).map_err(|e| e.to_string())?;
         }
     }
-    db.write_opt(&batch, &unlogged).and_then(|()| db.flush()).map_err(|e| e.to_string())
+    db.write_opt(batch, &unlogged).and_then(|()| db.flush()).map_err(|e| e.to_string())
 }
 
 fn raw_get(path: &Path) -> Result<(), String> {
