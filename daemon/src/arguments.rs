@@ -34,7 +34,7 @@ pub enum Command {
     /// Print a view's changes as they happen.
     Tail(Tail),
     /// Print the records that could not be processed.
-    Faults(Reader),
+    Faults(Faults),
     /// Walk every checksum and digest of a stopped store.
     Verify(Verify),
     /// Measure, one JSON line a figure.
@@ -155,6 +155,20 @@ pub struct Reader {
     pub store: From,
 }
 
+/// `thalweg faults`.
+#[derive(Debug, Args)]
+pub struct Faults {
+    /// Where from.
+    #[command(flatten)]
+    pub store: From,
+    /// Of this source alone.
+    #[arg(long)]
+    pub source: Option<String>,
+    /// With this reason alone.
+    #[arg(long)]
+    pub reason: Option<String>,
+}
+
 /// `thalweg dump`.
 #[derive(Debug, Args)]
 pub struct View {
@@ -164,6 +178,9 @@ pub struct View {
     /// The view, or a table.
     #[arg(long)]
     pub view: String,
+    /// As of this epoch instead of the newest.
+    #[arg(long)]
+    pub as_of: Option<u64>,
 }
 
 /// `thalweg get`.
@@ -172,6 +189,9 @@ pub struct Get {
     /// Where from.
     #[command(flatten)]
     pub store: From,
+    /// As of this epoch instead of the newest.
+    #[arg(long)]
+    pub as_of: Option<u64>,
     /// The view, or a table.
     pub view: String,
     /// The key's cells, in key order.
@@ -188,6 +208,12 @@ pub struct Tail {
     /// Go on after this change (`epoch:seq`).
     #[arg(long)]
     pub after: Option<String>,
+    /// Print the rows there are first.
+    #[arg(long, conflicts_with = "after")]
+    pub snapshot: bool,
+    /// End after this many changes.
+    #[arg(long)]
+    pub changes: Option<u64>,
     /// The view, or a table.
     pub view: String,
 }

@@ -57,6 +57,9 @@ pub enum PushError {
     /// The payload as a whole cannot be read.
     #[error("{0}")]
     BadPayload(String),
+    /// The key was used for another payload.
+    #[error("the idempotency key `{0}` was used for other records")]
+    IdempotencyConflict(String),
     /// The engine is ending or has failed.
     #[error("the engine is not taking records: {0}")]
     Closed(String),

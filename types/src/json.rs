@@ -27,7 +27,7 @@ pub fn write_value(out: &mut Vec<u8>, value: &Value) {
     match value {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Bool(v) => out.extend_from_slice(if *v { b"true" } else { b"false" }),
-        Value::Int(v) => out.extend_from_slice(v.to_string().as_bytes()),
+        Value::Int(v) => serde_json::to_writer(out, v).expect("memory does not fail"),
         Value::Decimal(v) => out.extend_from_slice(v.to_string().as_bytes()),
         Value::Float(v) if v.is_nan() => out.extend_from_slice(b"\"NaN\""),
         Value::Float(v) if v.is_infinite() => {

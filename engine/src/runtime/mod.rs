@@ -407,7 +407,8 @@ impl Control for Shared {
         let entry = storage::JournalEntry { format: push.format.name().to_owned(), payload, records };
         let key = push.idempotency_key.as_deref();
         let appended = self.store.journal_append(source, entry, key).map_err(|e| match e {
-            storage::Error::IdempotencyConflict { .. } => PushError::BadPayload(e.to_string()),
+            storage::Error::IdempotencyConflict { key, .. } => PushError::IdempotencyConflict(key),
+            unknown if unknown.consequence() == storage::Consequence::Unknown => PushError::Unknown(unknown.to_string()),
             other => PushError::Closed(other.to_string()),
         })?;
         if let (true, Some(epoch)) = (appended.repeated, appended.epoch) {
