@@ -41,6 +41,9 @@ fn never_wrong(path: &Path, model: &Model, subject: &str) -> bool {
     for epoch in [store.since(), store.committed()] {
         let snapshot = store.snapshot(Some(epoch)).unwrap();
         for relation in ALL {
+            if relation == STATE && epoch < store.committed() {
+                continue;
+            }
             let mut found = Rows::new();
             let mut failed = false;
             for row in snapshot.scan_prefix(relation, b"") {
@@ -344,6 +347,11 @@ fn a_staged_file_lost_or_damaged_after_its_commit_is_noticed() {
 
 const ORDER: &str = "THALWEG_TEST_STORE_FULL";
 
+/// With staging the epochs are large, and it is a staged file that does not fit; else the log.
+fn full_model(stage_rows: usize) -> Model {
+    if stage_rows == 1 { Model::new(5, 4_000, 4_000) } else { Model::new(5, 500, 600) }
+}
+
 /// Not a test but the child of one: writes until the disk is full, and says what was acknowledged.
 #[test]
 #[ignore = "the child of the test below"]
@@ -353,7 +361,7 @@ fn child() {
     let (stage_rows, path) = order.split_once(' ').unwrap();
     let stage_rows = stage_rows.parse().unwrap();
     let store = Store::open(Options { stage_rows, apply_rows: 2_000, ..options(path) }).unwrap();
-    let mut model = Model::new(5, 500, 600);
+    let mut model = full_model(stage_rows);
     let failure = loop {
         let epoch = store.committed() + 1;
         assert!(epoch < 5_000, "the disk never filled");
@@ -382,7 +390,7 @@ fn a_full_disk_is_an_error_with_a_consequence_and_loses_nothing() {
         let dir = tempdir();
         let path = dir.path().join("store");
         // No file may grow beyond this, which is how a full disk looks to one that writes to it.
-        let blocks = if stage_rows == 1 { 24 } else { 400 };
+        let blocks = if stage_rows == 1 { 100 } else { 400 };
         let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" --exact child --ignored --nocapture --test-threads=1");
         let out = Command::new("bash")
             .args(["-c", &script])
@@ -394,8 +402,9 @@ fn a_full_disk_is_an_error_with_a_consequence_and_loses_nothing() {
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         let errors = String::from_utf8_lossy(&out.stderr).into_owned();
         assert!(out.status.success() && text.contains("read on"), "{text}\n{errors}");
+        assert!(text.contains(if stage_rows == 1 { "failure NotDone" } else { "failure Unknown" }), "{text}");
         let said: u64 = text.lines().filter_map(|l| l.strip_prefix("said ")?.parse().ok()).max().unwrap_or(0);
-        let mut model = Model::new(5, 500, 600);
+        let mut model = full_model(stage_rows);
         let store = Store::open(options(&path)).unwrap();
         let committed = store.committed();
         assert!(committed == said || committed == said + 1, "{committed} committed, {said} said\n{text}");
