@@ -1,8 +1,10 @@
 //! Everything a pipeline can name: connectors and operators.
 
 pub mod aggregate;
+pub mod assignment;
 mod exact_sum;
 pub mod expression;
+mod grid;
 mod groups;
 pub mod join;
 pub mod manual;
@@ -16,6 +18,6 @@ pub mod top;
 pub fn catalogue() -> engine::Catalogue {
     engine::Catalogue {
         connectors: Vec::new(),
-        operators: vec![select::DEF, aggregate::DEF, join::DEF, top::DEF, td_value::DEF],
+        operators: vec![select::DEF, aggregate::DEF, join::DEF, top::DEF, assignment::DEF, td_value::DEF],
     }
 }

@@ -1,0 +1,369 @@
+//! The step against its model: random rows come, change and go under every rule, and after each epoch all three views
+//! must be what the model makes of the rows from nothing.
+
+use std::collections::BTreeMap;
+
+use engine::catalogue::Row;
+
+use super::*;
+
+/// SplitMix64.
+struct Draw(u64);
+
+impl Draw {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u64) as usize].clone()
+    }
+}
+
+fn schema(columns: &[(&str, Type)], key: &[usize]) -> Schema {
+    let columns = columns.iter().map(|(name, ty)| Column { name: (*name).into(), ty: *ty, nullable: true });
+    Schema { columns: columns.collect(), key: key.to_vec(), event_time: None, append_only: false }
+}
+
+fn tasks() -> Schema {
+    schema(
+        &[
+            ("zone", Type::String),
+            ("id", Type::Int64),
+            ("lat", Type::Float64),
+            ("lon", Type::Float64),
+            ("pay", Type::Float64),
+            ("seats", Type::Int64),
+            ("remark", Type::String),
+        ],
+        &[1],
+    )
+}
+
+fn workers() -> Schema {
+    schema(
+        &[
+            ("name", Type::String),
+            ("shift", Type::Int64),
+            ("zone", Type::String),
+            ("lat", Type::Float64),
+            ("lon", Type::Float64),
+            ("skill", Type::Int64),
+            ("slots", Type::Int64),
+        ],
+        &[0, 1],
+    )
+}
+
+fn edges() -> Schema {
+    schema(
+        &[
+            ("n", Type::Int64),
+            ("task", Type::Int64),
+            ("who", Type::String),
+            ("shift", Type::Int64),
+            ("score", Type::Float64),
+        ],
+        &[0],
+    )
+}
+
+fn float(draw: &mut Draw) -> Value {
+    match draw.below(12) {
+        0 => Value::Null,
+        1 => Value::Float(f64::NAN),
+        2 => Value::Float(f64::INFINITY),
+        3 => Value::Float(-1.5),
+        4 => Value::Float(1e300),
+        5 => Value::Float(0.0),
+        _ => Value::Float(draw.below(6) as f64 / 2.0),
+    }
+}
+
+/// Crowds at the pole, across the date line, in one city; and rows that are nowhere.
+fn place(draw: &mut Draw) -> [Value; 2] {
+    let jitter = |draw: &mut Draw| (draw.unit() - 0.5) * 0.05;
+    let (lat, lon) = match draw.below(10) {
+        0 => return [Value::Null, Value::Float(1.0)],
+        1 => return [Value::Float(f64::NAN), Value::Float(1.0)],
+        2 => return [Value::Float(90.5), Value::Float(1.0)],
+        3 => (90.0 - draw.unit() * 0.01, draw.unit() * 360.0 - 180.0),
+        4 => (10.0 + jitter(draw), if draw.below(2) == 0 { 180.0 - draw.unit() * 0.02 } else { -180.0 + draw.unit() * 0.02 }),
+        // Corners of a square: distances tie.
+        5 | 6 => (40.0 + draw.below(2) as f64 * 0.01, -74.0 + draw.below(2) as f64 * 0.01),
+        _ => (40.0 + jitter(draw), -74.0 + jitter(draw)),
+    };
+    [Value::Float(lat), Value::Float(lon)]
+}
+
+fn text(draw: &mut Draw, from: &[&str]) -> Value {
+    match draw.below(8) {
+        0 => Value::Null,
+        _ => Value::Str(draw.pick(from).to_owned()),
+    }
+}
+
+fn capacity(draw: &mut Draw) -> Value {
+    draw.pick(&[Value::Null, Value::Int(-1), Value::Int(0), Value::Int(1), Value::Int(1), Value::Int(2), Value::Int(3)])
+}
+
+fn draw_row(input: usize, nodes: u64, draw: &mut Draw) -> Row {
+    let id = |draw: &mut Draw| Value::Int(draw.below(nodes) as i64);
+    let name = |draw: &mut Draw| Value::Str(draw.pick(&["ann", "bob", "cy", "d\"e"]).to_owned());
+    let shift = |draw: &mut Draw| Value::Int(draw.below(nodes.div_ceil(4)) as i64);
+    match input {
+        0 => {
+            let [lat, lon] = place(draw);
+            vec![text(draw, &["n", "s"]), id(draw), lat, lon, float(draw), capacity(draw), text(draw, &["x", "y", "z"])]
+        }
+        1 => {
+            let [lat, lon] = place(draw);
+            let skill = Value::Int(draw.below(3) as i64);
+            vec![name(draw), shift(draw), text(draw, &["n", "s"]), lat, lon, skill, capacity(draw)]
+        }
+        _ => vec![Value::Int(draw.below(nodes * nodes) as i64), id(draw), name(draw), shift(draw), float(draw)],
+    }
+}
+
+fn side(relation: &str, schema: Schema, capacity: Option<&str>) -> Side {
+    let capacity = capacity.map(|c| schema.index_of(c).unwrap());
+    Side { relation: relation.into(), schema, capacity }
+}
+
+fn sides(capacities: bool) -> [Side; 2] {
+    let named = |name| capacities.then_some(name);
+    [side("tasks", tasks(), named("seats")), side("workers", workers(), named("slots"))]
+}
+
+fn spatial(nearest: Option<usize>) -> Rule {
+    Rule::Spatial { columns: [[2, 3], [3, 4]], radius_m: 1_800.0, nearest }
+}
+
+fn all() -> Vec<Assignment> {
+    let edge_rule = Rule::Edges { relation: "edges".into(), schema: edges(), columns: [vec![1], vec![2, 3]] };
+    let group = Rule::Group { columns: [vec![0], vec![2]] };
+    let new = |capacities, rule, weight, filter| {
+        Assignment::new(sides(capacities), rule, weight, filter, Scale::new(0.001).unwrap()).unwrap()
+    };
+    vec![
+        new(false, edge_rule.clone(), "edge_score", None),
+        new(true, edge_rule.clone(), "edge_score + task_pay", Some("worker_skill > 0 OR task_zone = 'n'")),
+        new(false, group.clone(), "1", None),
+        new(true, group, "task_pay * worker_skill", Some("worker_skill <= task_seats")),
+        new(false, spatial(None), "2000 - distance_m", None),
+        new(true, spatial(None), "task_pay / (worker_skill - 1)", Some("10 / worker_skill > 0")),
+        new(false, spatial(Some(1)), "1.0", None),
+        new(true, spatial(Some(2)), "task_pay - 0.0001 * distance_m", Some("worker_skill < 2")),
+        new(false, spatial(Some(3)), "CASE WHEN task_zone = worker_zone THEN 3 ELSE 1 END", None),
+    ]
+}
+
+/// Runs a plan's operator over epochs of changes and keeps what it said.
+struct Run {
+    operator: Box<dyn TableOperator>,
+    schemas: Vec<Schema>,
+    inputs: Vec<Schema>,
+    views: Vec<BTreeMap<Row, Row>>,
+    epoch: u64,
+}
+
+impl Run {
+    fn new(plan: &StepPlan, inputs: Vec<Schema>) -> Run {
+        let StepKind::Table(new) = &plan.kind else { panic!("a function of tables") };
+        Run {
+            operator: new(),
+            schemas: plan.outputs.iter().map(|o| o.schema.clone()).collect(),
+            views: vec![BTreeMap::new(); plan.outputs.len()],
+            inputs,
+            epoch: 0,
+        }
+    }
+
+    fn step(&mut self, changes: &[Vec<(Row, i64)>], batches: u64, draw: &mut Draw) {
+        self.epoch += 1;
+        let mut deltas = Vec::new();
+        for (schema, changes) in self.inputs.iter().zip(changes) {
+            let mut changes = changes.clone();
+            for i in (1..changes.len()).rev() {
+                changes.swap(i, draw.below(i as u64 + 1) as usize);
+            }
+            let codec = RowCodec::new(schema);
+            let size = changes.len().div_ceil(batches as usize).max(1);
+            let delta = |part: &[(Row, i64)]| {
+                let rows: Vec<Row> = part.iter().map(|(r, _)| r.clone()).collect();
+                Delta::new(codec.batch(&rows), part.iter().map(|(_, d)| *d).collect())
+            };
+            deltas.push(changes.chunks(size).map(delta).collect::<Vec<Delta>>());
+        }
+        let mut context = Context::new(self.epoch, 0, self.schemas.len());
+        self.operator.step(deltas, &mut context);
+        let (outputs, ..) = context.into_parts();
+        for ((schema, view), deltas) in self.schemas.iter().zip(&mut self.views).zip(outputs) {
+            let mut rows = Vec::new();
+            for delta in deltas {
+                for i in 0..delta.len() {
+                    let row: Row = delta.rows.columns().iter().map(|c| Value::at(c, i)).collect();
+                    rows.push((delta.diff(i), row));
+                }
+            }
+            rows.sort_by_key(|(diff, _)| *diff);
+            for (diff, row) in rows {
+                let key: Row = schema.key.iter().map(|k| row[*k].clone()).collect();
+                match diff {
+                    -1 => assert_eq!(view.remove(&key), Some(row), "what is taken back was there"),
+                    1 => assert_eq!(view.insert(key, row), None, "one row a key"),
+                    other => panic!("a difference of {other}"),
+                }
+            }
+        }
+    }
+
+    fn rows(&self) -> Vec<Vec<Row>> {
+        self.views.iter().map(|view| view.values().cloned().collect()).collect()
+    }
+}
+
+/// Tables as they should be, by key.
+type Tables = Vec<BTreeMap<Row, Row>>;
+
+fn key_of(schema: &Schema, row: &Row) -> Row {
+    schema.key.iter().map(|k| row[*k].clone()).collect()
+}
+
+/// Draws changes of the tables: rows set, changed and deleted, some more than once in the epoch.
+fn draw_changes(tables: &mut Tables, inputs: &[Schema], nodes: u64, draw: &mut Draw) -> Vec<Vec<(Row, i64)>> {
+    let mut changes = vec![Vec::new(); inputs.len()];
+    for _ in 0..=draw.below(6) {
+        let input = draw.below(inputs.len() as u64) as usize;
+        let row = draw_row(input, nodes, draw);
+        let key = key_of(&inputs[input], &row);
+        let table = &mut tables[input];
+        if let Some(old) = table.remove(&key) {
+            changes[input].push((old, -1));
+        }
+        if draw.below(4) > 0 {
+            changes[input].push((row.clone(), 1));
+            table.insert(key, row);
+        }
+    }
+    changes
+}
+
+fn inputs_of(plan: &StepPlan) -> Vec<Schema> {
+    [tasks(), workers(), edges()].into_iter().take(plan.inputs.len()).collect()
+}
+
+fn expected(plan: &StepPlan, tables: &Tables) -> Vec<Vec<Row>> {
+    let rows: Vec<Vec<Row>> = tables.iter().map(|t| t.values().cloned().collect()).collect();
+    let mut views = (plan.model)(&rows);
+    for view in &mut views {
+        view.sort();
+    }
+    views
+}
+
+#[test]
+fn every_rule_equals_its_model_at_every_epoch() {
+    for (number, assignment) in all().into_iter().enumerate() {
+        let plan = assignment.plan();
+        for run in 0..12 {
+            let mut draw = Draw(number as u64 * 100 + run);
+            let nodes = 3 + draw.below(7);
+            let inputs = inputs_of(&plan);
+            let mut tables: Tables = vec![BTreeMap::new(); inputs.len()];
+            let mut at_work = Run::new(&plan, inputs.clone());
+            for epoch in 0..40 {
+                let changes = draw_changes(&mut tables, &inputs, nodes, &mut draw);
+                let batches = 1 + draw.below(3);
+                at_work.step(&changes, batches, &mut draw);
+                assert_eq!(at_work.rows(), expected(&plan, &tables), "rule {number}, run {run}, epoch {epoch}");
+            }
+            // A new operator given everything at once, as after a restart.
+            let whole: Vec<Vec<(Row, i64)>> = tables.iter().map(|t| t.values().map(|r| (r.clone(), 1)).collect()).collect();
+            let mut again = Run::new(&plan, inputs);
+            again.step(&whole, 2, &mut draw);
+            assert_eq!(again.rows(), at_work.rows(), "rule {number}, run {run}: after a restart");
+        }
+    }
+}
+
+#[test]
+fn epochs_do_not_matter() {
+    for (number, assignment) in all().into_iter().enumerate() {
+        let plan = assignment.plan();
+        let mut draw = Draw(31_337 + number as u64);
+        let inputs = inputs_of(&plan);
+        let mut tables: Tables = vec![BTreeMap::new(); inputs.len()];
+        let (mut fine, mut coarse) = (Run::new(&plan, inputs.clone()), Run::new(&plan, inputs.clone()));
+        let mut pending = vec![Vec::new(); inputs.len()];
+        for epoch in 0..300 {
+            let changes = draw_changes(&mut tables, &inputs, 40, &mut draw);
+            for (all, some) in pending.iter_mut().zip(&changes) {
+                all.extend(some.iter().cloned());
+            }
+            fine.step(&changes, 1, &mut draw);
+            if epoch % 23 == 22 {
+                let all = std::mem::replace(&mut pending, vec![Vec::new(); inputs.len()]);
+                coarse.step(&all, 3, &mut draw);
+                assert_eq!(fine.rows(), coarse.rows(), "rule {number}, epoch {epoch}");
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_beyond_the_bound_are_refused_and_counted() {
+    let rule = Rule::Edges { relation: "edges".into(), schema: edges(), columns: [vec![1], vec![2, 3]] };
+    let assignment = Assignment::new(sides(false), rule, "edge_score", None, Scale::default()).unwrap();
+    let plan = assignment.plan();
+    let StepKind::Table(new) = &plan.kind else { panic!() };
+    let mut operator = new();
+    let row = |n: i64, score: f64| {
+        vec![Value::Int(n), Value::Int(n), Value::Str("ann".into()), Value::Int(0), Value::Float(score)]
+    };
+    let insert = |schema: &Schema, rows: Vec<Row>| vec![Delta::insert(RowCodec::new(schema).batch(&rows))];
+    let task = |n: i64| {
+        vec![Value::Null, Value::Int(n), Value::Null, Value::Null, Value::Null, Value::Null, Value::Null]
+    };
+    let ann = vec![Value::Str("ann".into()), Value::Int(0), Value::Null, Value::Null, Value::Null, Value::Null, Value::Null];
+    let scores = [f64::NAN, f64::NEG_INFINITY, 1e10, -1e10, 9_007_199_254.740_992, 0.000_000_5, 0.000_001_5];
+    let mut context = Context::new(1, 0, 3);
+    let inputs = vec![
+        insert(&tasks(), (0..scores.len() as i64).map(task).collect()),
+        insert(&workers(), vec![ann]),
+        insert(&edges(), scores.iter().enumerate().map(|(n, s)| row(n as i64, *s)).collect()),
+    ];
+    operator.step(inputs, &mut context);
+    let (outputs, _, _, gauges) = context.into_parts();
+    assert!(gauges.contains(&("pairs_refused", 4.0)), "{gauges:?}");
+    // 2^53 steps is the bound itself; half a step rounds to none; one and a half to two.
+    assert_eq!(Value::at(outputs[2][0].column(5), 0), Value::Int(2));
+    assert_eq!(Value::at(outputs[0][0].column(3), 0), Value::Float(9_007_199_254.740_992));
+}
+
+#[test]
+fn wrong_expressions_and_scales_are_refused_when_planned() {
+    let refused = |weight: &str, filter: Option<&str>| {
+        Assignment::new(sides(false), spatial(None), weight, filter, Scale::default()).unwrap_err()
+    };
+    assert_eq!(refused("task_zone", None).0, "weight");
+    assert!(refused("task_pai", None).1.contains("did you mean `task_pay`"));
+    assert_eq!(refused("1", Some("task_pay")).0, "where");
+    for bad in [0.0, -1.0, 0.3, 2.5, f64::NAN, f64::INFINITY] {
+        Scale::new(bad).unwrap_err();
+    }
+    assert_eq!(Scale::new(0.000_001), Ok(Scale::default()));
+    assert_eq!(Scale::new(0.01).unwrap().float(110), 1.1);
+}
