@@ -4,7 +4,7 @@ mod harness;
 
 use harness::{Case, InputShape, Random, any_cell, check};
 use operators::expression::Expression;
-use operators::{aggregate, join, select, td_value, top};
+use operators::{aggregate, assignment, join, select, td_value, top};
 use types::{Column, SEQ, Schema, Type, Value};
 
 fn schema(columns: &[(&str, Type)], key: &[usize], stream: bool) -> Schema {
@@ -169,9 +169,54 @@ fn td_value() {
     check(&learning("td by partition", ("from", "to"), true, &["name", "ok"], Type::Int64), 0..40);
 }
 
+fn assigning(name: &'static str, rule: &str, capacity: bool) -> Case {
+    fn cell(random: &mut Random, schema: &Schema, column: usize) -> Value {
+        match schema.columns[column].name.as_str() {
+            "task" | "worker" => Value::Int(random.below(5) as i64),
+            "n" => Value::Int(random.below(25) as i64),
+            "zone" => random.of(&[Value::Null, Value::Int(1), Value::Int(2)]),
+            "seats" => random.of(&[Value::Null, Value::Int(-1), Value::Int(0), Value::Int(1), Value::Int(2)]),
+            "lat" => Value::Float(40.0 + random.below(4) as f64 * 0.005),
+            "lon" => random.of(&[Value::Float(-74.0), Value::Float(-74.005), Value::Float(f64::NAN), Value::Null]),
+            _ => random.of(&[Value::Null, Value::Float(1.5), Value::Float(2.0), Value::Float(-1.0), Value::Float(f64::INFINITY), Value::Float(7.25)]),
+        }
+    }
+    let node = |id| [(id, Type::Int64), ("zone", Type::Int64), ("seats", Type::Int64), ("lat", Type::Float64), ("lon", Type::Float64), ("pay", Type::Float64)];
+    let tasks = schema(&node("task"), &[0], false);
+    let workers = schema(&node("worker"), &[0], false);
+    let edges = schema(&[("n", Type::Int64), ("task", Type::Int64), ("worker", Type::Int64), ("score", Type::Float64)], &[0], false);
+    let mut schemas = vec![tasks.clone(), workers.clone()];
+    let (rule, weight) = match rule {
+        "edges" => {
+            schemas.push(edges.clone());
+            (assignment::Rule::Edges { relation: "e".into(), schema: edges, columns: [vec![1], vec![2]] }, "edge_score")
+        }
+        "group" => (assignment::Rule::Group { columns: [vec![1], vec![1]] }, "task_pay + worker_pay"),
+        _ => (assignment::Rule::Spatial { columns: [[3, 4], [3, 4]], radius_m: 600.0, nearest: Some(2) }, "task_pay"),
+    };
+    let side = |relation: &str, schema: &Schema| assignment::Side {
+        relation: relation.to_owned(),
+        schema: schema.clone(),
+        capacity: capacity.then_some(2),
+    };
+    let sides = [side("t", &tasks), side("w", &workers)];
+    let scale = assignment::Scale::default();
+    let step = assignment::Assignment::new(sides, rule, weight, None, scale).unwrap().plan();
+    Case { name, step, inputs: schemas.into_iter().map(|schema| InputShape { schema, cell }).collect() }
+}
+
+#[test]
+fn assignment() {
+    for capacity in [false, true] {
+        check(&assigning("assignment by edges", "edges", capacity), 0..30);
+        check(&assigning("assignment by group", "group", capacity), 0..30);
+        check(&assigning("assignment by distance", "spatial", capacity), 0..30);
+    }
+}
+
 #[test]
 fn no_operator_is_forgotten() {
-    let held = ["select", "aggregate", "join", "top", "td_value"];
+    let held = ["select", "aggregate", "join", "top", "assignment", "td_value"];
     for operator in operators::catalogue().operators {
         assert!(held.contains(&operator.name), "`{}` is held to no model: add its cases here", operator.name);
     }
