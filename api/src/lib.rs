@@ -1,1 +1,108 @@
-//! placeholder
+//! The HTTP edge: reads from the store, control through the engine's handle, and every answer with the epoch it is of.
+//!
+//! Two sides that share a server: the **read side** knows the store alone, so committed views are served from the
+//! first moment, while the dataflow is still being rebuilt; the **control side** speaks to the engine. Routes, codes
+//! and metrics are lists ([`ROUTES`], [`CODES`], [`METRICS`]) from which the manual is made. What is *not* here: any
+//! access to the dataflow, and any state of a client's between two requests.
+
+mod cells;
+mod changes;
+mod control;
+mod cursor;
+mod filter;
+mod format;
+mod ingest;
+mod manual;
+mod metrics;
+mod page;
+mod params;
+mod problem;
+mod read;
+mod router;
+mod routes;
+mod server;
+#[cfg(test)]
+mod tests;
+mod views;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+pub use cells::parse_key;
+pub use manual::{manual, openapi};
+pub use metrics::{METRICS, MetricDef};
+pub use problem::{CODES, Code};
+pub use routes::{Param, ROUTES, Route};
+pub use views::{CURSOR_HEADER, EPOCH_HEADER};
+
+/// How much the server takes on, and for how long.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The longest body taken.
+    pub body_bytes_max: usize,
+    /// Open connections at most; more wait to be accepted.
+    pub connections_max: usize,
+    /// Scans that run at once; more wait.
+    pub scans_max: usize,
+    /// Pushes that wait for their epoch at once; more wait before their body is read. Each blocks a thread.
+    pub pushes_max: usize,
+    /// Subscriptions at once; more are refused.
+    pub subscribers_max: usize,
+    /// Rows a page may look at when its filter lets few pass.
+    pub rows_read_max: usize,
+    /// How long a body may take to arrive, and a request may wait for its turn.
+    pub request_timeout: Duration,
+    /// How long a push may wait for its epoch.
+    pub push_timeout: Duration,
+    /// How long a connection may take to send a request's head, or stay idle.
+    pub idle_timeout: Duration,
+    /// How often a quiet subscription is sent something.
+    pub heartbeat: Duration,
+    /// How long requests under way may take to end once the server is ending.
+    pub drain: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            body_bytes_max: 32 << 20,
+            connections_max: 4096,
+            scans_max: 64,
+            pushes_max: 384,
+            subscribers_max: 1024,
+            rows_read_max: 1_000_000,
+            request_timeout: Duration::from_secs(30),
+            push_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(75),
+            heartbeat: Duration::from_secs(10),
+            drain: Duration::from_secs(3),
+        }
+    }
+}
+
+/// Serves an engine over HTTP until `shutdown` is done.
+///
+/// # Errors
+/// The store's schemas cannot be read, or the engine's registry has metrics of these names already (an engine is
+/// served once).
+pub async fn serve(
+    handle: engine::Handle,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+    options: Options,
+) -> io::Result<()> {
+    let metrics = metrics::Metrics::register(&handle.metrics().registry).map_err(io::Error::other)?;
+    let connections = metrics.connections.clone();
+    let (closing, closed) = watch::channel(false);
+    let read = read::Read::new(handle.store().clone(), metrics, closed, options.clone()).map_err(io::Error::other)?;
+    let read = Arc::new(read);
+    let pushes = Semaphore::new(options.pushes_max);
+    let control = Arc::new(control::Control { handle, read: Arc::clone(&read), pushes });
+    let router = router::read_side(&read).merge(router::control_side(&control));
+    server::run(listener, router, shutdown, closing, connections, &options).await
+}

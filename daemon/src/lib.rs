@@ -1,1 +1,4 @@
-//! placeholder
+//! The process: what the `thalweg` binary does, command by command.
+
+pub mod client;
+pub mod offline;

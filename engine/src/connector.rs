@@ -5,6 +5,8 @@ use std::fmt::Debug;
 use arrow::array::RecordBatch;
 use types::{Fault, Position};
 
+use crate::handle::PushFormat;
+
 /// What a plan keeps of a source: how to open it.
 pub trait ConnectorFactory: Debug + Send + Sync {
     /// Opens the source at a position (the default position is its beginning). The connector may deliver rows
@@ -17,6 +19,13 @@ pub trait ConnectorFactory: Debug + Send + Sync {
     /// True if records are pushed to it ([`crate::Handle::push`]) rather than fetched.
     fn is_push(&self) -> bool {
         false
+    }
+
+    /// For a pushed payload: the form in which it is journalled, and how many records it has. The error is for the
+    /// client: the payload as a whole cannot be read. Records that are bad singly are no error.
+    fn prepare_push(&self, format: PushFormat, payload: Vec<u8>) -> Result<(Vec<u8>, u64), String> {
+        let _ = (format, payload);
+        Err("this source takes no pushed records".to_owned())
     }
 }
 

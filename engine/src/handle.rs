@@ -24,6 +24,16 @@ pub enum PushFormat {
     Arrow,
 }
 
+impl PushFormat {
+    /// The name in the journal.
+    pub fn name(self) -> &'static str {
+        match self {
+            PushFormat::Ndjson => "ndjson",
+            PushFormat::Arrow => "arrow",
+        }
+    }
+}
+
 /// A push that is durable.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Pushed {
@@ -47,6 +57,9 @@ pub enum PushError {
     /// The payload as a whole cannot be read.
     #[error("{0}")]
     BadPayload(String),
+    /// The key was used for another payload.
+    #[error("the idempotency key `{0}` was used for other records")]
+    IdempotencyConflict(String),
     /// The engine is ending or has failed.
     #[error("the engine is not taking records: {0}")]
     Closed(String),
@@ -111,14 +124,16 @@ pub struct Handle {
     inner: std::sync::Arc<dyn Control>,
 }
 
-/// What a running engine can be asked; its one implementation is the engine's.
+/// What a running engine can be asked; its one implementation is the runtime's.
 pub(crate) trait Control: Send + Sync {
     fn plan(&self) -> &crate::Plan;
     fn store(&self) -> &storage::Store;
     fn push(&self, source: &str, push: Push) -> Result<Pushed, PushError>;
     fn status(&self) -> Status;
     fn metrics(&self) -> &crate::metrics::Metrics;
+    fn wait(&self, until: &dyn Fn(&Phase) -> bool) -> Phase;
     fn stop(&self);
+    fn is_stopping(&self) -> bool;
 }
 
 impl std::fmt::Debug for Handle {
@@ -128,6 +143,10 @@ impl std::fmt::Debug for Handle {
 }
 
 impl Handle {
+    pub(crate) fn new(inner: std::sync::Arc<dyn Control>) -> Handle {
+        Handle { inner }
+    }
+
     /// The plan that runs.
     pub fn plan(&self) -> &crate::Plan {
         self.inner.plan()
@@ -151,6 +170,16 @@ impl Handle {
     /// Its metrics: one registry for the process.
     pub fn metrics(&self) -> &crate::metrics::Metrics {
         self.inner.metrics()
+    }
+
+    /// Blocks until the phase is one the function accepts, and gives it.
+    pub fn wait(&self, until: impl Fn(&Phase) -> bool) -> Phase {
+        self.inner.wait(&until)
+    }
+
+    /// Whether it was asked to end.
+    pub fn is_stopping(&self) -> bool {
+        self.inner.is_stopping()
     }
 
     /// Asks it to end: sources stop, what is sealed is committed. Returns at once.

@@ -6,12 +6,15 @@
 
 pub mod catalogue;
 pub mod connector;
+pub mod clock;
 mod handle;
 pub mod metrics;
 pub mod operator;
 pub mod pipeline;
 pub mod plan;
+mod runtime;
 
 pub use catalogue::{Catalogue, ConnectorDef, OperatorDef, OptionDef};
 pub use handle::{Handle, Phase, Push, PushError, PushFormat, Pushed, SourceStatus, Status};
 pub use plan::Plan;
+pub use runtime::{Engine, FAULTS, Hook, Options, relation_specs};

@@ -1,5 +1,23 @@
 //! Everything a pipeline can name: connectors and operators.
 
+pub mod aggregate;
 pub mod assignment;
+mod exact_sum;
 pub mod expression;
 mod grid;
+mod groups;
+pub mod join;
+pub mod manual;
+mod multiset;
+mod refusal;
+pub mod select;
+pub mod td_value;
+pub mod top;
+
+/// Everything a pipeline can name, from which the parser, the manual and the errors come.
+pub fn catalogue() -> engine::Catalogue {
+    engine::Catalogue {
+        connectors: Vec::new(),
+        operators: vec![select::DEF, aggregate::DEF, join::DEF, top::DEF, assignment::DEF, td_value::DEF],
+    }
+}

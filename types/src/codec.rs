@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, BinaryArray, RecordBatch, RecordBatchOptions};
 use arrow::row::{RowConverter, Rows, SortField};
+use smallvec::SmallVec;
 
-use crate::{Schema, Value};
+use crate::{Column, Schema, Value, cell, json};
 
 /// Bytes that are not rows of this schema.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,8 @@ pub struct RowCodec {
     non_key: Vec<usize>,
     keys: RowConverter,
     values: RowConverter,
+    /// What stands before each column's cell in JSON: `{"name":`, `,"name":`.
+    names: Vec<Vec<u8>>,
 }
 
 impl RowCodec {
@@ -33,7 +36,12 @@ impl RowCodec {
                 .expect("every type is supported")
         };
         let non_key = schema.non_key();
+        let name = |(i, c): (usize, &Column)| {
+            let before = if i == 0 { '{' } else { ',' };
+            format!("{before}{}:", serde_json::Value::from(c.name.as_str())).into_bytes()
+        };
         RowCodec {
+            names: schema.columns.iter().enumerate().map(name).collect(),
             arrow: schema.arrow(),
             keys: converter(&schema.key),
             values: converter(&non_key),
@@ -65,15 +73,38 @@ impl RowCodec {
 
     /// The bytes with which every key starts whose first columns are these cells.
     pub fn prefix_of(&self, cells: &[Value]) -> Vec<u8> {
-        let columns = &self.schema.key[..cells.len()];
-        let fields = columns.iter().map(|i| SortField::new(self.schema.columns[*i].ty.arrow())).collect();
-        let arrays: Vec<ArrayRef> =
-            columns.iter().zip(cells).map(|(i, c)| Value::array(self.schema.columns[*i].ty, [c])).collect();
-        if arrays.is_empty() {
-            return Vec::new();
+        let mut bytes = Vec::with_capacity(16 * cells.len());
+        for (i, c) in self.schema.key[..cells.len()].iter().zip(cells) {
+            cell::write(&mut bytes, self.schema.columns[*i].ty, c);
         }
-        let rows = RowConverter::new(fields).and_then(|c| c.convert_columns(&arrays)).expect("supported types");
-        rows.row(0).as_ref().to_vec()
+        bytes
+    }
+
+    /// Appends a row from its bytes as a JSON object: the same text as [`crate::json::write_row`], without arrays.
+    /// The error says that the bytes are damaged or of another schema; what was appended is then to be dropped.
+    pub fn write_json(&self, out: &mut Vec<u8>, key: &[u8], value: &[u8]) -> Result<(), CodecError> {
+        let damaged = || CodecError("a cell cannot be read".to_owned());
+        // Key cells stand in key order, and are printed in column order.
+        let mut key_cells: SmallVec<[&[u8]; 4]> = SmallVec::new();
+        let mut rest = key;
+        for i in &self.schema.key {
+            key_cells.push(rest);
+            cell::skip(&mut rest, self.schema.columns[*i].ty).ok_or_else(damaged)?;
+        }
+        let mut value = value;
+        for (i, column) in self.schema.columns.iter().enumerate() {
+            let cell = match self.schema.key.iter().position(|k| *k == i) {
+                Some(at) => cell::read(&mut key_cells[at], column.ty),
+                None => cell::read(&mut value, column.ty),
+            };
+            out.extend_from_slice(&self.names[i]);
+            json::write_value(out, &cell.ok_or_else(damaged)?);
+        }
+        if !rest.is_empty() || !value.is_empty() {
+            return Err(CodecError("bytes are left over".to_owned()));
+        }
+        out.push(b'}');
+        Ok(())
     }
 
     /// Rows from their bytes, in order. The error says that the bytes are damaged or of another schema.
@@ -113,11 +144,10 @@ impl RowCodec {
     }
 }
 
-/// `count` rows of no bytes: arrow-row cannot count rows without columns, so one is borrowed.
+/// `count` rows of no bytes: arrow-row cannot count rows without columns, so empty bytes stand in.
 fn empty_rows(count: usize) -> Rows {
     let converter = RowConverter::new(vec![SortField::new(arrow::datatypes::DataType::Null)]).expect("null is supported");
-    let nulls = Arc::new(arrow::array::NullArray::new(count)) as ArrayRef;
-    converter.convert_columns(&[nulls]).expect("nulls encode to nothing")
+    converter.from_binary(BinaryArray::from_iter_values(std::iter::repeat_n(b"", count)))
 }
 
 fn decode(converter: &RowConverter, columns: &[usize], rows: Vec<&[u8]>) -> Result<Vec<ArrayRef>, CodecError> {
@@ -132,7 +162,7 @@ fn decode(converter: &RowConverter, columns: &[usize], rows: Vec<&[u8]>) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Column, Type};
+    use crate::Type;
 
     fn schema() -> Schema {
         let column = |name: &str, ty| Column { name: name.into(), ty, nullable: true };
@@ -171,14 +201,30 @@ mod tests {
     }
 
     #[test]
+    fn json_from_bytes_is_json_from_arrays() {
+        let codec = RowCodec::new(&schema());
+        let batch = codec.batch(&rows());
+        let (keys, values) = (codec.keys(&batch), codec.values(&batch));
+        for row in 0..3 {
+            let (mut direct, mut by_arrays) = (Vec::new(), Vec::new());
+            codec.write_json(&mut direct, keys.row(row).data(), values.row(row).data()).unwrap();
+            json::write_row(&mut by_arrays, &schema(), &batch, row);
+            assert_eq!(String::from_utf8(direct), String::from_utf8(by_arrays));
+        }
+        let key = keys.row(0).data();
+        assert!(codec.write_json(&mut Vec::new(), key, &values.row(0).data()[1..]).is_err());
+        assert!(codec.write_json(&mut Vec::new(), &key[..key.len() - 1], values.row(0).data()).is_err());
+    }
+
+    #[test]
     fn bytes_are_a_format_and_do_not_move() {
         let codec = RowCodec::new(&schema());
         let batch = codec.batch(&rows()[..1]);
         let hex = |b: &[u8]| b.iter().map(|b| format!("{b:02x}")).collect::<String>();
-        assert_eq!(hex(codec.keys(&batch).row(0).data()), "017ffffffffffffffd0261620000000000000002");
+        assert_eq!(hex(codec.keys(&batch).row(0).data()), "017ffffffffffffffd02616200000000000002");
         assert_eq!(
             hex(codec.values(&batch).row(0).data()),
-            "01bff8000000000000010101800000000000000701fffffffffffffffffffffffffffffff7".replace("01fffffffffffffffffffffffffffffff7", "017ffffffffffffffffffffffffffffff7")
+            "01bff80000000000000101018000000000000007017ffffffffffffffffffffffffffffff7"
         );
     }
 

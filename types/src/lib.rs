@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O, knows a dataflow or knows a store.
 
+mod cell;
 mod change;
 mod codec;
 mod delta;

@@ -16,6 +16,8 @@ impl<'a> Section<'a> {
     /// The dotted name, e.g. `steps.match`.
     pub fn name(&self) -> &str { unreachable!() }
     pub fn has(&self, key: &str) -> bool { unreachable!() }
+    /// Whether the value of a key is a sub-table (rather than a list or a string).
+    pub fn is_table(&self, key: &str) -> bool { unreachable!() }
     pub fn string(&mut self, key: &'static str) -> Option<String> { unreachable!() }
     pub fn required_string(&mut self, key: &'static str) -> Option<String> { unreachable!() }
     pub fn int(&mut self, key: &'static str) -> Option<i64> { unreachable!() }

@@ -1,0 +1,167 @@
+//! What needs the running engine: the pipeline, its sources, how far it is, whether it is ready, its metrics.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use engine::pipeline::explain;
+use engine::{Handle, Phase};
+use prometheus::{Encoder, TextEncoder};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use crate::ingest::no_such_source;
+use crate::params::Params;
+use crate::problem::{BAD_PARAMETER, NO_SUCH_EPOCH, NOT_READY, Problem};
+use crate::read::{Read, blocking};
+use crate::routes;
+use crate::views::describe;
+
+/// What every handler that speaks to the engine shares.
+#[derive(Debug)]
+pub(crate) struct Control {
+    pub(crate) handle: Handle,
+    pub(crate) read: Arc<Read>,
+    pub(crate) pushes: Semaphore,
+}
+
+/// `GET /v1/pipelines`
+pub(crate) async fn pipelines(State(control): State<Arc<Control>>, uri: Uri) -> Result<Response, Problem> {
+    Params::parse(&routes::PIPELINES, &uri)?;
+    let plan = control.handle.plan();
+    let sources: Vec<Value> = plan
+        .sources
+        .iter()
+        .map(|s| {
+            let mut source = describe(&s.schema);
+            source["name"] = json!(s.name);
+            source["type"] = json!(s.connector_name);
+            source["reads"] = json!(s.connector.describe());
+            source
+        })
+        .collect();
+    let steps: Vec<Value> = plan
+        .steps
+        .iter()
+        .map(|s| {
+            let outputs: Vec<Value> = s
+                .relations()
+                .map(|(name, schema)| {
+                    let mut output = describe(schema);
+                    output["name"] = json!(name);
+                    output
+                })
+                .collect();
+            let inputs: Vec<&str> = s.plan.inputs.iter().map(|i| i.relation.as_str()).collect();
+            json!({"name": s.name, "operator": s.operator, "inputs": inputs, "detail": s.plan.detail, "outputs": outputs})
+        })
+        .collect();
+    let pipeline = json!({
+        "name": plan.name,
+        "fingerprint": plan.fingerprint(),
+        "sources": sources,
+        "steps": steps,
+        "text": explain::text(plan),
+        "mermaid": explain::mermaid(plan),
+    });
+    Ok(axum::Json(json!({"pipelines": [pipeline]})).into_response())
+}
+
+/// `GET /v1/sources`
+pub(crate) async fn sources(State(control): State<Arc<Control>>, uri: Uri) -> Result<Response, Problem> {
+    Params::parse(&routes::SOURCES, &uri)?;
+    let sources = all_sources(&control)?;
+    Ok(axum::Json(json!({"sources": sources})).into_response())
+}
+
+/// `GET /v1/sources/{source}`
+pub(crate) async fn source(
+    State(control): State<Arc<Control>>,
+    Path(name): Path<String>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    Params::parse(&routes::SOURCE, &uri)?;
+    let found = all_sources(&control)?.into_iter().find(|s| s["name"] == name.as_str());
+    found.map(|s| axum::Json(s).into_response()).ok_or_else(|| no_such_source(&control, &name))
+}
+
+fn all_sources(control: &Control) -> Result<Vec<Value>, Problem> {
+    let status = control.handle.status();
+    let plan = control.handle.plan();
+    let mut sources = Vec::new();
+    for planned in &plan.sources {
+        let mut source = describe(&planned.schema);
+        source["name"] = json!(planned.name);
+        source["type"] = json!(planned.connector_name);
+        source["pushed"] = json!(planned.connector.is_push());
+        source["keyed"] = json!(planned.is_keyed());
+        if let Some(s) = status.sources.iter().find(|s| s.name == planned.name) {
+            source["records"] = json!(s.records);
+            source["faults"] = json!(s.faults);
+            source["progress"] = serde_json::to_value(&s.progress).map_err(Problem::internal)?;
+        }
+        sources.push(source);
+    }
+    Ok(sources)
+}
+
+/// `GET /v1/epochs`
+pub(crate) async fn epochs(State(control): State<Arc<Control>>, uri: Uri) -> Result<Response, Problem> {
+    Params::parse(&routes::EPOCHS, &uri)?;
+    let status = control.handle.status();
+    let mut body = phase(&status.phase)?;
+    body["sealed"] = json!(status.sealed);
+    body["computed"] = json!(status.computed);
+    body["durable"] = json!(status.durable);
+    body["published"] = json!(status.published);
+    body["since"] = json!(control.read.store.since());
+    Ok(axum::Json(body).into_response())
+}
+
+/// `GET /v1/epochs/{epoch}`
+pub(crate) async fn epoch(State(read): State<Arc<Read>>, Path(epoch): Path<String>, uri: Uri) -> Result<Response, Problem> {
+    Params::parse(&routes::EPOCH, &uri)?;
+    let epoch: types::Epoch =
+        epoch.parse().map_err(|_| Problem::new(BAD_PARAMETER, format!("an epoch is a whole number, not `{epoch}`")))?;
+    let remap = blocking(move || Ok(read.store.remap(epoch)?)).await?;
+    match remap {
+        Some(remap) => Ok(axum::Json(remap).into_response()),
+        None => Err(Problem::new(NO_SUCH_EPOCH, format!("there is no record of epoch {epoch}"))),
+    }
+}
+
+/// `GET /healthz/live`
+pub(crate) async fn live() -> Response {
+    axum::Json(json!({"live": true})).into_response()
+}
+
+/// `GET /healthz/ready`
+pub(crate) async fn ready(State(control): State<Arc<Control>>) -> Result<Response, Problem> {
+    let status = control.handle.status();
+    let mut body = phase(&status.phase)?;
+    body["rehydrated"] = json!(status.rehydrated);
+    match &status.phase {
+        Phase::Live | Phase::Ended => Ok(axum::Json(body).into_response()),
+        Phase::Rehydrating | Phase::Failed(_) => {
+            body["code"] = json!(NOT_READY.name);
+            Ok((StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], axum::Json(body)).into_response())
+        }
+    }
+}
+
+/// The phase, without the reason of a failure: that is for the log and the operator of the daemon.
+fn phase(phase: &Phase) -> Result<Value, Problem> {
+    let named = serde_json::to_value(phase).map_err(Problem::internal)?;
+    Ok(json!({"phase": named["phase"]}))
+}
+
+/// `GET /metrics`
+pub(crate) async fn metrics(State(control): State<Arc<Control>>) -> Result<Response, Problem> {
+    let mut body = Vec::new();
+    let families = control.handle.metrics().registry.gather();
+    TextEncoder::new().encode(&families, &mut body).map_err(Problem::internal)?;
+    let mut response = body.into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(prometheus::TEXT_FORMAT));
+    Ok(response)
+}

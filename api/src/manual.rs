@@ -1,0 +1,114 @@
+//! The manual and the OpenAPI document, made from the lists of routes, codes and metrics.
+
+use serde_json::{Map, Value, json};
+
+use crate::format::FORMATS;
+use crate::metrics::METRICS;
+use crate::problem::CODES;
+use crate::routes::{ROUTES, Route};
+
+/// The manual of the API, in Markdown: what `docs/api.md` holds.
+pub fn manual() -> String {
+    let mut text = String::from(
+        "<!-- Made from the lists in `api/src`; a test compares it. Do not edit. -->\n\
+         # The HTTP API\n\n\
+         Everything is served by `thalweg run … --listen ADDR` over HTTP/1.1. Every read names an epoch: the newest published\n\
+         by default, an exact one with `as_of`, or one not before `min_epoch`. The header `Thalweg-Epoch` says which it was.\n\
+         A refusal is `{\"code\", \"status\", \"message\"}` (`application/problem+json`); codes are stable, messages are not.\n\n\
+         ## Routes\n\n| route | |\n|---|---|\n",
+    );
+    for route in ROUTES {
+        text.push_str(&format!("| `{} {}` | {} |\n", route.method, route.path, route.summary));
+    }
+    for route in ROUTES {
+        text.push_str(&format!("\n### `{} {}`\n\n{} {}\n", route.method, route.path, route.summary, route.doc));
+        if !route.params.is_empty() {
+            text.push('\n');
+        }
+        for param in route.params {
+            text.push_str(&format!("- `{}` — {}\n", param.name, param.doc));
+        }
+        if !route.codes.is_empty() {
+            let codes: Vec<String> = route.codes.iter().map(|c| format!("`{}`", c.name)).collect();
+            text.push_str(&format!("\nMay refuse with {}.\n", codes.join(", ")));
+        }
+    }
+    text.push_str(
+        "\n## Rows\n\nA row is a JSON object with its columns in the order of the schema. Floats print shortest-round-trip; NaN and the\n\
+         infinities are the strings `\"NaN\"`, `\"Infinity\"`, `\"-Infinity\"`; timestamps are RFC 3339 in UTC; decimals are bare\n\
+         integers. Formats by `Accept`: ",
+    );
+    let formats: Vec<String> = FORMATS.iter().map(|(_, media)| format!("`{media}`")).collect();
+    text.push_str(&formats.join(", "));
+    text.push_str(
+        ".\n\n## Filters\n\n```text\n\
+         filter     = comparison { \"and\" comparison }\n\
+         comparison = column op literal\n\
+         column     = name | '\"' any '\"'          (a quote inside is doubled)\n\
+         op         = \"=\" | \"!=\" | \"<\" | \"<=\" | \">\" | \">=\"\n\
+         literal    = \"null\" | \"true\" | \"false\" | number | \"'\" any \"'\"\n```\n\n\
+         Timestamps are quoted RFC 3339 or bare microseconds. `= null` and `!= null` ask whether a cell is there; any other\n\
+         comparison with an absent cell is false. Floats compare as they are ordered: NaN above all.\n\n\
+         ## Codes\n\n| code | status | |\n|---|---|---|\n",
+    );
+    for code in CODES {
+        text.push_str(&format!("| `{}` | {} | {} |\n", code.name, code.status, code.doc));
+    }
+    text.push_str("\n## Metrics of the API\n\n| metric | kind | labels | |\n|---|---|---|---|\n");
+    for metric in METRICS {
+        let labels: Vec<String> = metric.labels.iter().map(|l| format!("`{l}`")).collect();
+        text.push_str(&format!("| `{}` | {} | {} | {} |\n", metric.name, metric.kind, labels.join(", "), metric.help));
+    }
+    text
+}
+
+/// The API as an OpenAPI 3.1 document: what `GET /openapi.json` answers and `docs/openapi.json` holds.
+pub fn openapi() -> Value {
+    let mut paths = Map::new();
+    for route in ROUTES {
+        let path = route.path.replace("{*", "{");
+        paths.insert(path.clone(), json!({ route.method.to_ascii_lowercase(): operation(route, &path) }));
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {"title": "Thalweg", "version": env!("CARGO_PKG_VERSION")},
+        "paths": paths,
+        "components": {"schemas": {"Problem": {
+            "type": "object",
+            "required": ["code", "status", "message"],
+            "properties": {
+                "code": {"type": "string", "enum": CODES.iter().map(|c| c.name).collect::<Vec<_>>()},
+                "status": {"type": "integer"},
+                "message": {"type": "string"},
+            },
+        }}},
+    })
+}
+
+fn operation(route: &Route, path: &str) -> Value {
+    let mut parameters: Vec<Value> = path
+        .split('{')
+        .skip(1)
+        .map(|p| json!({"name": p.split('}').next(), "in": "path", "required": true, "schema": {"type": "string"}}))
+        .collect();
+    parameters.extend(
+        route.params.iter().map(|p| json!({"name": p.name, "in": "query", "description": p.doc, "schema": {"type": "string"}})),
+    );
+    let mut responses = Map::new();
+    responses.insert("200".into(), json!({"description": route.doc}));
+    let mut statuses: Vec<u16> = route.codes.iter().map(|c| c.status).collect();
+    statuses.sort_unstable();
+    statuses.dedup();
+    for status in statuses {
+        let codes: Vec<&str> = route.codes.iter().filter(|c| c.status == status).map(|c| c.name).collect();
+        let content = json!({"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}});
+        responses.insert(status.to_string(), json!({"description": codes.join(", "), "content": content}));
+    }
+    let mut operation = json!({"summary": route.summary, "parameters": parameters, "responses": responses});
+    if route.method == "POST" {
+        let kinds = ["application/json", "application/x-ndjson", "application/vnd.apache.arrow.stream"];
+        let content: Map<String, Value> = kinds.iter().map(|k| ((*k).to_owned(), json!({}))).collect();
+        operation["requestBody"] = json!({"required": true, "content": content});
+    }
+    operation
+}

@@ -1,0 +1,84 @@
+//! The API's own metrics, registered beside the engine's.
+
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::routes::GET_ROW;
+
+/// One metric of the API.
+#[derive(Clone, Copy, Debug)]
+pub struct MetricDef {
+    /// Its name.
+    pub name: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// What it counts, with its unit.
+    pub help: &'static str,
+}
+
+const REQUESTS: MetricDef = MetricDef {
+    name: "thalweg_http_requests_total",
+    kind: "counter",
+    labels: &["route", "status"],
+    help: "Requests answered, by route and HTTP status.",
+};
+const SECONDS: MetricDef = MetricDef {
+    name: "thalweg_http_request_seconds",
+    kind: "histogram",
+    labels: &["route"],
+    help: "Seconds from a request's head to the head of its answer.",
+};
+const SUBSCRIBERS: MetricDef =
+    MetricDef { name: "thalweg_subscribers", kind: "gauge", labels: &["view"], help: "Open subscriptions to a view's changes." };
+const CONNECTIONS: MetricDef =
+    MetricDef { name: "thalweg_http_connections", kind: "gauge", labels: &[], help: "Open connections." };
+
+/// Every metric of the API.
+pub const METRICS: &[MetricDef] = &[REQUESTS, SECONDS, SUBSCRIBERS, CONNECTIONS];
+
+/// The metrics as they are counted.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    requests: IntCounterVec,
+    seconds: HistogramVec,
+    pub(crate) subscribers: IntGaugeVec,
+    pub(crate) connections: IntGauge,
+    /// The point lookup's own, looked up once: it is served at the speed of the machine.
+    pub(crate) rows_found: IntCounter,
+    pub(crate) row_seconds: Histogram,
+}
+
+impl Metrics {
+    /// Registers them. The error says that the registry has some of them already.
+    pub(crate) fn register(registry: &Registry) -> prometheus::Result<Metrics> {
+        let requests = IntCounterVec::new(Opts::new(REQUESTS.name, REQUESTS.help), REQUESTS.labels)?;
+        let buckets = vec![0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
+        let seconds = HistogramVec::new(HistogramOpts::new(SECONDS.name, SECONDS.help).buckets(buckets), SECONDS.labels)?;
+        let subscribers = IntGaugeVec::new(Opts::new(SUBSCRIBERS.name, SUBSCRIBERS.help), SUBSCRIBERS.labels)?;
+        let connections = IntGauge::with_opts(Opts::new(CONNECTIONS.name, CONNECTIONS.help))?;
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(seconds.clone()))?;
+        registry.register(Box::new(subscribers.clone()))?;
+        registry.register(Box::new(connections.clone()))?;
+        Ok(Metrics {
+            rows_found: requests.with_label_values(&[GET_ROW.path, "200"]),
+            row_seconds: seconds.with_label_values(&[GET_ROW.path]),
+            requests,
+            seconds,
+            subscribers,
+            connections,
+        })
+    }
+
+    /// Counts an answer.
+    pub(crate) fn answered(&self, route: &str, status: u16) {
+        self.requests.with_label_values(&[route, &status.to_string()]).inc();
+    }
+
+    /// The histogram of a route.
+    pub(crate) fn seconds(&self, route: &str) -> Histogram {
+        self.seconds.with_label_values(&[route])
+    }
+}
+

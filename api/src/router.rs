@@ -1,0 +1,96 @@
+//! Which handler serves which route of the list, and what is said where nothing is served.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, any, get, post};
+
+use crate::control::{self, Control};
+use crate::problem::{METHOD_NOT_ALLOWED, NO_SUCH_ROUTE, Problem, suggestion};
+use crate::read::Read;
+use crate::routes::{self as r, ROUTES, Route};
+use crate::{changes, ingest, manual, views};
+
+/// What needs the store alone.
+pub(crate) fn read_side(read: &Arc<Read>) -> Router {
+    let on = |route: &Route, handlers: MethodRouter<Arc<Read>>| (route.path, observed(read, route.path, handlers));
+    let served = [
+        on(&r::INDEX, get(index)),
+        on(&r::VIEWS, get(views::list)),
+        on(&r::SCAN, get(views::scan)),
+        on(&r::CHANGES, get(changes::subscribe)),
+        on(&r::READ, get(views::several)),
+        on(&r::FAULTS, get(views::faults)),
+        on(&r::FAULTS_SUMMARY, get(views::faults_summary)),
+        on(&r::EPOCH, get(control::epoch)),
+        on(&r::LIVE, get(control::live)),
+        on(&r::OPENAPI, get(openapi)),
+        // Counts itself: it is served without a layer, at the speed of the machine.
+        (r::GET_ROW.path, get(views::get_row)),
+    ];
+    let router = served.into_iter().fold(Router::new(), |router, (path, handlers)| router.route(path, handlers));
+    // A path that is no route must not become a label: there are endlessly many.
+    let nowhere = middleware::from_fn_with_state((Arc::clone(read), "none"), observe);
+    router
+        .fallback_service(any(no_such_route).layer(nowhere))
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(Arc::clone(read))
+}
+
+/// What needs the running engine.
+pub(crate) fn control_side(control: &Arc<Control>) -> Router {
+    let on = |route: &Route, handlers: MethodRouter<Arc<Control>>| (route.path, observed(&control.read, route.path, handlers));
+    let served = [
+        on(&r::PIPELINES, get(control::pipelines)),
+        on(&r::SOURCES, get(control::sources)),
+        on(&r::SOURCE, get(control::source)),
+        on(&r::PUSH, post(ingest::push)),
+        on(&r::EPOCHS, get(control::epochs)),
+        on(&r::READY, get(control::ready)),
+        on(&r::METRICS, get(control::metrics)),
+    ];
+    let router = served.into_iter().fold(Router::new(), |router, (path, handlers)| router.route(path, handlers));
+    router.method_not_allowed_fallback(method_not_allowed).with_state(Arc::clone(control))
+}
+
+fn observed<S: Clone + Send + Sync + 'static>(read: &Arc<Read>, label: &'static str, handlers: MethodRouter<S>) -> MethodRouter<S> {
+    handlers.layer(middleware::from_fn_with_state((Arc::clone(read), label), observe))
+}
+
+/// Counts and times a request under its route.
+async fn observe(State((read, label)): State<(Arc<Read>, &'static str)>, request: Request, next: Next) -> Response {
+    let timer = read.metrics.seconds(label).start_timer();
+    let response = next.run(request).await;
+    timer.observe_duration();
+    read.metrics.answered(label, response.status().as_u16());
+    response
+}
+
+async fn index() -> Response {
+    let mut text = String::from("Thalweg\n\n");
+    for route in ROUTES {
+        text.push_str(&format!("{:<5}{:<34}{}\n", route.method, route.path, route.summary));
+    }
+    text.into_response()
+}
+
+async fn openapi() -> Response {
+    axum::Json(manual::openapi()).into_response()
+}
+
+async fn no_such_route(method: Method, uri: Uri) -> Problem {
+    let near = suggestion(uri.path(), ROUTES.iter().filter(|r| !r.path.contains('{')).map(|r| r.path));
+    Problem::new(NO_SUCH_ROUTE, format!("nothing is served at {method} {}{near}", uri.path()))
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> Response {
+    let path = uri.path();
+    let mut response = Problem::new(METHOD_NOT_ALLOWED, format!("{path} does not take {method}")).into_response();
+    let posts = path.starts_with("/v1/sources/") && path.ends_with("/records");
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(if posts { "POST" } else { "GET, HEAD" }));
+    response
+}

@@ -1,0 +1,260 @@
+//! The command line, listed once.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Decisions kept current by incremental dataflow, durable at every epoch.
+#[derive(Debug, Parser)]
+#[command(name = "thalweg", version, max_term_width = 100)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check a pipeline file: every mistake at once, each with its line.
+    Check(Check),
+    /// Print the plan of a pipeline file.
+    Explain(Explain),
+    /// Print a source section for a data file.
+    Infer(Infer),
+    /// Run a pipeline.
+    Run(Run),
+    /// List the views of a running daemon or a stopped store.
+    Views(Reader),
+    /// Print the row of a key.
+    Get(Get),
+    /// Print a committed view in key order, one JSON object a line: two runs are equal when their dumps are.
+    Dump(View),
+    /// Print a view's changes as they happen.
+    Tail(Tail),
+    /// Print the records that could not be processed.
+    Faults(Faults),
+    /// Walk every checksum and digest of a stopped store.
+    Verify(Verify),
+    /// Measure, one JSON line a figure.
+    Bench(Bench),
+    /// Print a page of the reference that is generated from the program.
+    Manual(Manual),
+}
+
+/// `thalweg check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The pipeline file.
+    pub file: PathBuf,
+    /// Print the mistakes as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `thalweg explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The pipeline file.
+    pub file: PathBuf,
+    /// How to draw it.
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: ExplainFormat,
+}
+
+/// How `explain` draws a plan.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ExplainFormat {
+    /// Text.
+    Text,
+    /// Graphviz.
+    Dot,
+    /// Mermaid.
+    Mermaid,
+}
+
+/// `thalweg infer`.
+#[derive(Debug, Args)]
+pub struct Infer {
+    /// A data file: CSV, NDJSON, Parquet or Arrow IPC, plain or compressed.
+    pub file: PathBuf,
+}
+
+/// `thalweg run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The pipeline file.
+    pub file: PathBuf,
+    /// The folder of the store; made if it is missing.
+    #[arg(long)]
+    pub data: PathBuf,
+    /// The address of the REST API; `none` for no API.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    pub listen: Listen,
+    /// Timely workers. No result depends on it.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: u16,
+    /// End once every source has ended and the last epoch is durable.
+    #[arg(long)]
+    pub exit_at_end: bool,
+    /// How to log on standard error.
+    #[arg(long, value_enum, default_value = "text")]
+    pub log: LogFormat,
+}
+
+/// Where to listen.
+#[derive(Clone, Copy, Debug)]
+pub struct Listen(pub Option<SocketAddr>);
+
+impl std::str::FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Listen, String> {
+        match text {
+            "none" => Ok(Listen(None)),
+            text => text.parse().map(|a| Listen(Some(a))).map_err(|_| "expected ADDRESS:PORT or `none`".to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Display for Listen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+/// How to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line a person reads.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where a reading command reads.
+#[derive(Debug, Args)]
+pub struct From {
+    /// A running daemon.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// The store of a stopped daemon instead.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+}
+
+/// A command that only reads.
+#[derive(Debug, Args)]
+pub struct Reader {
+    /// Where from.
+    #[command(flatten)]
+    pub store: From,
+}
+
+/// `thalweg faults`.
+#[derive(Debug, Args)]
+pub struct Faults {
+    /// Where from.
+    #[command(flatten)]
+    pub store: From,
+    /// Of this source alone.
+    #[arg(long)]
+    pub source: Option<String>,
+    /// With this reason alone.
+    #[arg(long)]
+    pub reason: Option<String>,
+}
+
+/// `thalweg dump`.
+#[derive(Debug, Args)]
+pub struct View {
+    /// Where from.
+    #[command(flatten)]
+    pub store: From,
+    /// The view, or a table.
+    #[arg(long)]
+    pub view: String,
+    /// As of this epoch instead of the newest.
+    #[arg(long)]
+    pub as_of: Option<u64>,
+}
+
+/// `thalweg get`.
+#[derive(Debug, Args)]
+pub struct Get {
+    /// Where from.
+    #[command(flatten)]
+    pub store: From,
+    /// As of this epoch instead of the newest.
+    #[arg(long)]
+    pub as_of: Option<u64>,
+    /// The view, or a table.
+    pub view: String,
+    /// The key's cells, in key order.
+    #[arg(required = true)]
+    pub key: Vec<String>,
+}
+
+/// `thalweg tail`.
+#[derive(Debug, Args)]
+pub struct Tail {
+    /// A running daemon.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// Go on after this change (`epoch:seq`).
+    #[arg(long)]
+    pub after: Option<String>,
+    /// Print the rows there are first.
+    #[arg(long, conflicts_with = "after")]
+    pub snapshot: bool,
+    /// End after this many changes.
+    #[arg(long)]
+    pub changes: Option<u64>,
+    /// The view, or a table.
+    pub view: String,
+}
+
+/// `thalweg verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The folder of the store.
+    #[arg(long)]
+    pub data: PathBuf,
+}
+
+/// `thalweg bench`.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Which; without one they are listed.
+    pub name: Option<String>,
+    /// JSON lines only.
+    #[arg(long)]
+    pub json: bool,
+    /// Fewer and smaller runs.
+    #[arg(long)]
+    pub quick: bool,
+    /// Where to put what the bench writes; removed afterwards.
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+}
+
+/// `thalweg manual`.
+#[derive(Debug, Args)]
+pub struct Manual {
+    /// Which page.
+    #[arg(value_enum)]
+    pub page: Page,
+}
+
+/// The generated pages.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Page {
+    /// `docs/operators.md`.
+    Operators,
+    /// `docs/api.md`.
+    Api,
+}

@@ -1,0 +1,113 @@
+//! `thalweg run`: a pipeline file, a store and an address become a running daemon.
+
+use std::sync::Arc;
+
+use engine::clock::Clock;
+use engine::metrics::Metrics;
+use engine::{Engine, Phase};
+
+use crate::arguments::Run;
+use crate::check::load;
+use crate::crash::Crash;
+use crate::{Failure, progress, telemetry};
+
+/// Runs until the pipeline ends (with `--exit-at-end`), a signal comes, or it cannot start.
+pub fn run(arguments: &Run) -> Result<(), Failure> {
+    telemetry::start(arguments.log, variable("THALWEG_LOG"));
+    let crash = Crash::parse(variable("THALWEG_CRASH").as_deref()).map_err(Failure::usage)?;
+    let plan = Arc::new(load(&arguments.file)?);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::broken(format!("starting the API's threads: {e}")))?;
+    let listener = match arguments.listen.0 {
+        None => None,
+        Some(address) => Some(
+            runtime
+                .block_on(tokio::net::TcpListener::bind(address))
+                .map_err(|e| Failure::broken(format!("cannot listen on {address}: {e}")))?,
+        ),
+    };
+
+    let mut options = storage::Options::new(&arguments.data);
+    options.plan = plan.fingerprint();
+    options.relations = engine::relation_specs(&plan);
+    options.retain_epochs = plan.settings.retain_epochs;
+    let at = crash.clone();
+    options.hook = Arc::new(move |point| at.pass(point.name()));
+    let store = storage::Store::open(options).map_err(Failure::broken)?;
+    tracing::info!(
+        pipeline = plan.name,
+        data = %arguments.data.display(),
+        epoch = store.committed(),
+        workers = arguments.workers,
+        "store open"
+    );
+    let hook = Arc::new(move |point: &'static str| crash.pass(point));
+    let options =
+        engine::Options { workers: usize::from(arguments.workers), clock: Clock::system(), hook, metrics: Metrics::new() };
+    let engine = Engine::start(plan, store.clone(), options);
+    let handle = engine.handle().clone();
+
+    let (close, closed) = tokio::sync::oneshot::channel::<()>();
+    let server = listener.map(|listener| {
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!(%address, "serving http://{address}");
+        }
+        let handle = handle.clone();
+        runtime.spawn(async move {
+            let shutdown = async {
+                let _ = closed.await;
+            };
+            api::serve(handle, listener, shutdown, api::Options::default()).await
+        })
+    });
+    let signal = handle.clone();
+    runtime.spawn(async move {
+        wait_for_signal().await;
+        tracing::info!("stopping: what is sealed is still committed");
+        signal.stop();
+    });
+    let shown = handle.clone();
+    std::thread::spawn(move || progress::show(&shown, false));
+
+    let phase = handle.wait(|phase| matches!(phase, Phase::Ended | Phase::Failed(_)));
+    let failed = match &phase {
+        Phase::Failed(reason) => Some(reason.clone()),
+        _ => None,
+    };
+    if let Some(reason) = &failed {
+        tracing::error!(reason, "the engine has failed");
+    }
+    if !arguments.exit_at_end && server.is_some() && !handle.is_stopping() {
+        // Nothing more comes, but what is committed can be read until a signal ends the process.
+        runtime.block_on(wait_for_signal());
+    }
+    let _ = close.send(());
+    if let Some(server) = server {
+        let _ = runtime.block_on(async { tokio::time::timeout(std::time::Duration::from_secs(5), server).await });
+    }
+    let result = engine.wait();
+    drop(handle);
+    runtime.shutdown_background();
+    drop(store);
+    result.map_err(Failure::broken)
+}
+
+async fn wait_for_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+/// The process's environment is read here and nowhere below.
+#[allow(clippy::disallowed_methods, reason = "the binary is the edge")]
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

@@ -1,0 +1,524 @@
+//! The background thread: merges runs, moves them into `rows`, and forgets what nobody can ask for.
+//!
+//! Each thing it does may be cut off by a crash anywhere and done again: a file that nothing names is removed at the
+//! next open, rows that are taken in twice are the same rows, and what was applied is noted after it was.
+
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rocksdb::{ReadOptions, WriteBatch};
+use types::Epoch;
+
+use crate::format::{self, Class};
+use crate::run::{self, Run};
+use crate::store::Shared;
+use crate::{CrashPoint, Error, Options, RelationId, lock, open};
+
+/// Runs below this are merged by the commit that adds them, others here.
+const SMALL_RUN_BYTES: usize = 512 << 10;
+/// With this much in all runs together, the largest relation is moved.
+const RUNS_BYTES_SOFT: usize = 256 << 20;
+/// With this much, commits wait.
+const RUNS_BYTES_HARD: usize = 768 << 20;
+/// Runs that reach back further than this many epochs are moved however small they are: they hold back trimming,
+/// and the next open must look for them.
+const PENDING_EPOCHS_MAX: u64 = 4_096;
+/// Up to this many rows go through the memtable rather than a file of their own.
+const FILE_ROWS_MIN: usize = 8_192;
+/// Old changes are forgotten so many epochs at a time: a quarter of what is retained, within these.
+const TRIM_EPOCHS_MIN: u64 = 16;
+const TRIM_EPOCHS_MAX: u64 = 256;
+/// Deleted rows of a relation are swept once there are this many, or a quarter of its rows if that is more.
+const SWEEP_TOMBSTONES_MIN: u64 = 50_000;
+/// How many versions a sweep looks at before other work gets its turn.
+const SWEEP_SLICE: usize = 100_000;
+/// How many deletions a sweep gathers in one batch.
+const SWEEP_BATCH: usize = 4_096;
+
+/// What the commits and the background thread tell each other.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    state: Mutex<State>,
+    wake: Condvar,
+    eased: Condvar,
+    applied: AtomicU64,
+    /// Deletions moved into `rows` since the last sweep, by relation number.
+    tombstones: Mutex<Vec<u64>>,
+    /// Up to which epoch old changes have been forgotten, by class.
+    trimmed: [AtomicU64; 2],
+}
+
+#[derive(Debug, Default)]
+struct State {
+    wanted: bool,
+    closed: bool,
+    error: Option<String>,
+}
+
+impl Work {
+    /// Wakes the thread if there is something for it.
+    pub(crate) fn look(&self, shared: &Shared) {
+        if wants(shared) {
+            lock(&self.state).wanted = true;
+            self.wake.notify_one();
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        lock(&self.state).closed = true;
+        self.wake.notify_all();
+        self.eased.notify_all();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.state).closed
+    }
+
+    pub(crate) fn wake_waiters(&self) {
+        self.eased.notify_all();
+    }
+
+    /// Holds a commit back while too much is in memory.
+    pub(crate) fn wait_for_room(&self, shared: &Shared) -> Result<(), Error> {
+        if runs_bytes(shared) < RUNS_BYTES_HARD {
+            return Ok(());
+        }
+        let mut state = lock(&self.state);
+        while runs_bytes(shared) >= RUNS_BYTES_HARD && !state.closed && shared.poison.get().is_none() {
+            if let Some(error) = &state.error {
+                return Err(Error::failed("commit to", shared.path.display().to_string(), error));
+            }
+            state.wanted = true;
+            self.wake.notify_one();
+            let waited = self.eased.wait_timeout(state, Duration::from_millis(100));
+            state = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn add_tombstones(&self, relation: RelationId, count: u64) {
+        let mut all = lock(&self.tombstones);
+        let index = relation.0 as usize;
+        if all.len() <= index {
+            all.resize(index + 1, 0);
+        }
+        all[index] += count;
+    }
+
+    fn tombstones(&self, relation: RelationId) -> u64 {
+        lock(&self.tombstones).get(relation.0 as usize).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn stats(&self) -> (u64, Option<String>) {
+        (self.applied.load(Ordering::Relaxed), lock(&self.state).error.clone())
+    }
+}
+
+/// What is noted of a relation whose rows were moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Applied {
+    /// All changes up to this epoch are in `rows`.
+    pub epoch: Epoch,
+    /// Deletions among them that have not been swept.
+    pub tombstones: u64,
+}
+
+const REDO_FROM: &[u8] = b"redo-from";
+
+fn applied_key(relation: RelationId) -> Vec<u8> {
+    [b"applied/".as_slice(), &relation.0.to_be_bytes()].concat()
+}
+
+/// What was noted of a relation.
+pub(crate) fn read_applied(shared: &Shared, relation: RelationId) -> Result<Applied, Error> {
+    let [epoch, tombstones] = read_numbers(shared, &applied_key(relation), "what was applied")?;
+    Ok(Applied { epoch, tombstones })
+}
+
+/// The epoch from which commit records may name changes that are not in `rows`.
+pub(crate) fn read_redo_from(shared: &Shared) -> Result<Epoch, Error> {
+    let [epoch] = read_numbers(shared, REDO_FROM, "the start of what is to be redone")?;
+    Ok(epoch)
+}
+
+fn read_numbers<const N: usize>(shared: &Shared, key: &[u8], subject: &str) -> Result<[u64; N], Error> {
+    let Some(value) =
+        shared.db.get_cf(shared.family(format::META), key).map_err(|e| Error::read(subject, &e))?
+    else {
+        return Ok([0; N]);
+    };
+    let body = format::open(key, &value, || subject.to_owned())?;
+    if body.len() != 8 * N {
+        return Err(Error::damaged(subject, "it cannot be read"));
+    }
+    let (numbers, _) = body.as_chunks::<8>();
+    Ok(std::array::from_fn(|i| u64::from_le_bytes(numbers[i])))
+}
+
+fn put_numbers(shared: &Shared, batch: &mut WriteBatch, key: &[u8], numbers: &[u64]) {
+    let mut value = vec![0; 4];
+    for n in numbers {
+        value.extend_from_slice(&n.to_le_bytes());
+    }
+    format::seal(key, &mut value);
+    batch.put_cf(shared.family(format::META), key, value);
+}
+
+/// Adds an epoch's runs at the end of a list: how many of the last runs are taken away, and what comes instead. Small
+/// runs are merged geometrically, so there are only ever a few; what has grown large is left to the background.
+pub(crate) fn grow(list: &[Arc<Run>], new: Vec<Run>, horizon: Epoch) -> (usize, Vec<Arc<Run>>) {
+    let new: Vec<Arc<Run>> = new.into_iter().map(Arc::new).collect();
+    let [one] = new.as_slice() else { return (0, new) };
+    if one.bytes() >= SMALL_RUN_BYTES {
+        return (0, new);
+    }
+    let (mut at, mut bytes) = (list.len(), one.bytes());
+    while at > 0 && list[at - 1].bytes() < SMALL_RUN_BYTES && list[at - 1].bytes() <= 2 * bytes {
+        at -= 1;
+        bytes += list[at].bytes();
+    }
+    if at == list.len() {
+        return (0, new);
+    }
+    let together: Vec<_> = list[at..].iter().chain(&new).cloned().collect();
+    (list.len() - at, vec![Arc::new(run::merge(&together, horizon))])
+}
+
+/// The large runs that should become one: a range of the list, if there is one. Never reaches into the small ones at
+/// the end, which belong to the commits.
+fn mergeable(list: &[Arc<Run>]) -> Option<std::ops::Range<usize>> {
+    let end = list.iter().rposition(|r| r.bytes() >= SMALL_RUN_BYTES)? + 1;
+    let (mut at, mut bytes) = (end - 1, list[end - 1].bytes());
+    while at > 0 && list[at - 1].bytes() <= 2 * bytes && bytes + list[at - 1].bytes() <= Options::APPLY_BYTES {
+        at -= 1;
+        bytes += list[at].bytes();
+    }
+    (end - at > 1).then_some(at..end)
+}
+
+fn runs_bytes(shared: &Shared) -> usize {
+    shared.memory().iter().flat_map(|runs| runs.iter()).map(|r| r.bytes()).sum()
+}
+
+fn bytes_of(runs: &[Arc<Run>]) -> usize {
+    runs.iter().map(|r| r.bytes()).sum()
+}
+
+fn rows_of(runs: &[Arc<Run>]) -> usize {
+    runs.iter().map(|r| r.len()).sum()
+}
+
+/// The relation that should be moved into `rows` now.
+fn due(shared: &Shared) -> Option<RelationId> {
+    let memory = shared.memory();
+    let committed = shared.committed();
+    let is_due = |runs: &[Arc<Run>]| {
+        rows_of(runs) >= shared.options.apply_rows.max(1)
+            || bytes_of(runs) >= Options::APPLY_BYTES
+            || runs.first().is_some_and(|r| r.min_epoch + PENDING_EPOCHS_MAX < committed)
+    };
+    let found = memory.iter().position(|runs| is_due(runs)).or_else(|| {
+        let (largest, _) = memory.iter().enumerate().max_by_key(|(_, runs)| bytes_of(runs))?;
+        (runs_bytes(shared) >= RUNS_BYTES_SOFT).then_some(largest)
+    })?;
+    Some(RelationId(found as u32))
+}
+
+fn wants(shared: &Shared) -> bool {
+    due(shared).is_some()
+        || shared.memory().iter().any(|runs| mergeable(runs).is_some())
+        || Class::ALL.into_iter().any(|class| trim_bound(shared, class).is_some())
+}
+
+/// Up to which epoch the changes of a class should be forgotten now: they are in `rows`, and not asked for.
+fn trim_bound(shared: &Shared, class: Class) -> Option<Epoch> {
+    let state = class == Class::State;
+    let memory = shared.memory();
+    let runs = shared.relations.iter().filter(|r| shared.is_state(r.id) == state).flat_map(|r| memory[r.id.0 as usize].iter());
+    let pending = runs.map(|r| r.min_epoch).min();
+    let bound = shared.retention.since_of(state).min(pending.map_or(Epoch::MAX, |p| p - 1));
+    let step = (shared.options.retain_epochs / 4).clamp(TRIM_EPOCHS_MIN, TRIM_EPOCHS_MAX);
+    (bound >= shared.work.trimmed[class as usize].load(Ordering::Relaxed).saturating_add(step)).then_some(bound)
+}
+
+/// The oldest epoch whose changes are not all in `rows`, once those of the relation named are, up to the epoch named.
+fn redo_from(shared: &Shared, applied: Option<(RelationId, Epoch)>) -> Epoch {
+    // In this order: the changes of an epoch are in memory before it counts as committed.
+    let committed = shared.committed();
+    let memory = shared.memory();
+    let pending = memory.iter().enumerate().flat_map(|(i, runs)| {
+        let upto = applied.filter(|(r, _)| r.0 as usize == i).map_or(0, |(_, epoch)| epoch);
+        runs.iter().filter(move |r| r.max_epoch > upto).map(|r| r.min_epoch)
+    });
+    pending.min().unwrap_or(Epoch::MAX).min(committed + 1)
+}
+
+/// Starts the thread.
+pub(crate) fn start(shared: Arc<Shared>) -> Result<JoinHandle<()>, Error> {
+    std::thread::Builder::new()
+        .name("store-applier".to_owned())
+        .spawn(move || Applier::new(shared).run())
+        .map_err(|e| Error::failed("start", "the store's background thread", e))
+}
+
+struct Applier {
+    shared: Arc<Shared>,
+    /// Whether the memtable of `rows` holds anything: taking in a file would have to flush it while writers wait.
+    rows_in_memtable: bool,
+    sweep: Option<Sweep>,
+    /// By relation number, how many rows the last sweep left.
+    swept_rows: Vec<u64>,
+}
+
+/// A sweep under way.
+struct Sweep {
+    relation: RelationId,
+    /// The stored key to go on from.
+    from: Vec<u8>,
+    /// Deletions there were when it began.
+    tombstones: u64,
+    kept: u64,
+}
+
+impl Applier {
+    fn new(shared: Arc<Shared>) -> Applier {
+        let swept_rows = vec![0; shared.relations.len()];
+        Applier { shared, rows_in_memtable: true, sweep: None, swept_rows }
+    }
+
+    fn run(mut self) {
+        loop {
+            let more = match self.turn() {
+                Ok(more) => {
+                    lock(&self.shared.work.state).error = None;
+                    more
+                }
+                Err(e) => {
+                    let mut state = lock(&self.shared.work.state);
+                    if state.error.is_none() {
+                        tracing::error!(error = %e, "the store's background work failed; it will be tried again");
+                    }
+                    state.error = Some(e.to_string());
+                    false
+                }
+            };
+            self.shared.work.eased.notify_all();
+            let mut state = lock(&self.shared.work.state);
+            while !state.closed && !state.wanted && !more {
+                if state.error.is_some() {
+                    state = self.shared.work.wake.wait_timeout(state, Duration::from_secs(1)).map_or_else(|e| e.into_inner().0, |w| w.0);
+                    break;
+                }
+                state = self.shared.work.wake.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+            }
+            if state.closed {
+                return;
+            }
+            state.wanted = false;
+        }
+    }
+
+    /// Does one piece of each kind of work; true if there is more.
+    fn turn(&mut self) -> Result<bool, Error> {
+        let merged = self.merge();
+        if self.shared.poison.get().is_some() {
+            return Ok(merged);
+        }
+        let due = due(&self.shared);
+        if let Some(relation) = due {
+            self.apply(relation)?;
+        }
+        self.trim()?;
+        let sweeping = self.sweep()?;
+        Ok(merged || due.is_some() || sweeping)
+    }
+
+    fn merge(&self) -> bool {
+        let shared = &self.shared;
+        let mut any = false;
+        for info in &shared.relations {
+            let list = shared.memory()[info.id.0 as usize].clone();
+            let Some(range) = mergeable(&list) else { continue };
+            let horizon = shared.retention.since_of(shared.is_state(info.id));
+            let merged = Arc::new(run::merge(&list[range.clone()], horizon));
+            shared.update_runs(info.id, |now| {
+                // The runs taken stand in the list together: commits only touch what comes after them.
+                let at = now.iter().position(|r| Arc::ptr_eq(r, &list[range.start])).expect("only this thread takes large runs away");
+                let mut next = now[..at].to_vec();
+                next.push(merged);
+                next.extend_from_slice(&now[at + range.len()..]);
+                next
+            });
+            any = true;
+        }
+        any
+    }
+
+    /// Moves a relation's runs into `rows`.
+    fn apply(&mut self, relation: RelationId) -> Result<(), Error> {
+        let shared = self.shared.clone();
+        let runs = shared.memory()[relation.0 as usize].clone();
+        let Some(epoch) = runs.iter().map(|r| r.max_epoch).max() else { return Ok(()) };
+        let horizon = shared.retention.since_of(shared.is_state(relation));
+        let keys = open::row_keys(&shared, relation);
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let mut tombstones = 0;
+        let mut batch = WriteBatch::default();
+        if rows_of(&runs) < FILE_ROWS_MIN && bytes_of(&runs) < SMALL_RUN_BYTES * 4 {
+            let family = shared.family(format::ROWS);
+            let Ok(()) = run::for_each_kept(&runs, horizon, |e| {
+                keys.write(&mut key, e.key, e.epoch);
+                format::write_row(&mut value, e.row);
+                tombstones += u64::from(e.row.is_none());
+                batch.put_cf(family, &key, &value);
+                Ok::<(), std::convert::Infallible>(())
+            });
+            self.rows_in_memtable = true;
+        } else {
+            if self.rows_in_memtable {
+                let failed = |e| Error::failed("flush", "the family `rows`", e);
+                shared.db.flush_cf(shared.family(format::ROWS)).map_err(failed)?;
+                self.rows_in_memtable = false;
+            }
+            let path = open::staging(&shared.path).join(format!("rows-{}-{epoch}.sst", relation.0));
+            let written = shared.write_sst(&shared.rows_options, &path, |sst| {
+                run::for_each_kept(&runs, horizon, |e| {
+                    keys.write(&mut key, e.key, e.epoch);
+                    format::write_row(&mut value, e.row);
+                    tombstones += u64::from(e.row.is_none());
+                    sst.put(&key, &value)
+                })
+            });
+            if let Err(e) = written {
+                let _ = std::fs::remove_file(&path);
+                return Err(e);
+            }
+            shared.at(CrashPoint::ApplyWritten);
+            if let Err(e) = shared.ingest(format::ROWS, vec![path.clone()]) {
+                let _ = std::fs::remove_file(&path);
+                return Err(Error::failed("take in", path.display().to_string(), e));
+            }
+            shared.at(CrashPoint::ApplyIngested);
+        }
+        shared.work.add_tombstones(relation, tombstones);
+        put_numbers(&shared, &mut batch, &applied_key(relation), &[epoch, shared.work.tombstones(relation)]);
+        let redo_from = redo_from(&shared, Some((relation, epoch)));
+        put_numbers(&shared, &mut batch, REDO_FROM, &[redo_from]);
+        shared.write(batch, false, "the applier's note")?;
+        shared.update_runs(relation, |now| now.iter().filter(|r| r.max_epoch > epoch).cloned().collect());
+        shared.work.applied.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Forgets changes, commit records and remaps that nobody can ask for.
+    fn trim(&mut self) -> Result<(), Error> {
+        let shared = self.shared.clone();
+        for class in Class::ALL {
+            let Some(bound) = trim_bound(&shared, class) else { continue };
+            shared.at(CrashPoint::Trim);
+            // Whole files are dropped at once and for good; what says that they are not needed must be on disk first.
+            shared.db.flush_wal(true).map_err(|e| Error::failed("sync", "the log", e))?;
+            let mut batch = WriteBatch::default();
+            let (first, end) = (format::change_prefix(class, 0), format::change_prefix(class, bound + 1));
+            batch.delete_range_cf(shared.family(format::CHANGES), first, end);
+            if class == Class::History {
+                // The record and the remap of the horizon itself are kept, since it can be read, and those of epochs
+                // that are to be redone, whichever class they are of.
+                let redo_from = redo_from(&shared, None);
+                let below = format::epoch_key(bound.min(redo_from.saturating_sub(1)));
+                batch.delete_range_cf(shared.family(format::COMMIT), format::epoch_key(0), below);
+                batch.delete_range_cf(shared.family(format::REMAP), format::epoch_key(0), below);
+                put_numbers(&shared, &mut batch, REDO_FROM, &[redo_from]);
+            }
+            shared.write(batch, false, "trimming")?;
+            shared
+                .db
+                .delete_file_in_range_cf(shared.family(format::CHANGES), first, end)
+                .map_err(|e| Error::failed("remove", "files of old changes", e))?;
+            shared.work.trimmed[class as usize].store(bound, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Goes on removing rows whose newest readable version is a deletion; true if there is more to do.
+    ///
+    /// A deletion may go only together with all older versions of its key, wherever they lie. A compaction cannot
+    /// know that it sees them all; a scan does.
+    fn sweep(&mut self) -> Result<bool, Error> {
+        let shared = self.shared.clone();
+        if self.sweep.is_none() {
+            let due = shared.relations.iter().find(|r| {
+                shared.work.tombstones(r.id) >= SWEEP_TOMBSTONES_MIN.max(self.swept_rows[r.id.0 as usize] / 4)
+            });
+            let Some(info) = due else { return Ok(false) };
+            let mut from = Vec::new();
+            open::row_keys(&shared, info.id).write_prefix(&mut from, &[]);
+            let tombstones = shared.work.tombstones(info.id);
+            self.sweep = Some(Sweep { relation: info.id, from, tombstones, kept: 0 });
+        }
+        let sweep = self.sweep.as_mut().expect("begun above");
+        let relation = sweep.relation;
+        let horizon = shared.retention.since_of(shared.is_state(relation));
+        let family = shared.family(format::ROWS);
+        let mut options = ReadOptions::default();
+        options.set_total_order_seek(true);
+        options.fill_cache(false);
+        options.set_iterate_upper_bound(open::row_keys(&shared, relation).end());
+        let mut iter = shared.db.raw_iterator_cf_opt(family, options);
+        iter.seek(&sweep.from);
+        let (mut last, mut dead, mut decided) = (Vec::new(), false, false);
+        let (mut batch, mut seen, mut done) = (WriteBatch::default(), 0, true);
+        while let Some((key, value)) = iter.item() {
+            let Some((same, epoch)) = format::split_row_key(key) else {
+                return Err(Error::damaged("`rows`", "a key is too short"));
+            };
+            if same != last.as_slice() {
+                // Between two keys is the only place to stop: a key's versions are judged together.
+                if seen >= SWEEP_SLICE {
+                    sweep.from = key.to_vec();
+                    done = false;
+                    break;
+                }
+                if batch.len() >= SWEEP_BATCH {
+                    shared.write(std::mem::take(&mut batch), false, "the sweep")?;
+                }
+                last.clear();
+                last.extend_from_slice(same);
+                (dead, decided) = (false, false);
+            }
+            seen += 1;
+            if !decided && epoch <= horizon {
+                (decided, dead) = (true, format::read_row(value) == Some(None));
+            }
+            if dead {
+                batch.delete_cf(family, key);
+                self.rows_in_memtable = true;
+            } else {
+                sweep.kept += 1;
+            }
+            iter.next();
+        }
+        iter.status().map_err(|e| Error::read("`rows`", &e))?;
+        drop(iter);
+        if done {
+            let (tombstones, kept) = (sweep.tombstones, sweep.kept);
+            self.sweep = None;
+            self.swept_rows[relation.0 as usize] = kept;
+            let left = {
+                let mut all = lock(&shared.work.tombstones);
+                let left = &mut all[relation.0 as usize];
+                *left = left.saturating_sub(tombstones);
+                *left
+            };
+            let applied = read_applied(&shared, relation)?;
+            put_numbers(&shared, &mut batch, &applied_key(relation), &[applied.epoch, left]);
+        }
+        if !batch.is_empty() {
+            shared.write(batch, false, "the sweep")?;
+        }
+        Ok(!done)
+    }
+}

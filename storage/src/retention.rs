@@ -1,0 +1,148 @@
+//! What may be forgotten: the horizon, the readers that hold it back, and the compaction filter that acts on it.
+
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use rocksdb::compaction_filter::{CompactionFilter, Decision};
+use rocksdb::compaction_filter_factory::{CompactionFilterContext, CompactionFilterFactory};
+use types::Epoch;
+
+use crate::format::split_row_key;
+use crate::lock;
+
+/// The oldest epochs that can be read, for history and for state, and the readers below which they do not move.
+///
+/// Both only grow. A reader is admitted at or above them and then holds them; whoever forgets something reads
+/// them first. So nothing a reader may ask for is ever forgotten, without either waiting for the other.
+#[derive(Debug, Default)]
+pub(crate) struct Retention {
+    since: AtomicU64,
+    state_since: AtomicU64,
+    pins: Mutex<BTreeMap<Epoch, usize>>,
+    /// By relation number: whether it is state. Empty until the store knows; until then nothing is forgotten.
+    pub is_state: OnceLock<Vec<bool>>,
+}
+
+impl Retention {
+    /// The oldest epoch that can be read of tables and views.
+    pub(crate) fn since(&self) -> Epoch {
+        self.since.load(Ordering::Acquire)
+    }
+
+    /// The oldest epoch that can be read of operators' state.
+    pub(crate) fn state_since(&self) -> Epoch {
+        self.state_since.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn since_of(&self, state: bool) -> Epoch {
+        if state { self.state_since() } else { self.since() }
+    }
+
+    /// Moves both up, as far as readers let it.
+    pub(crate) fn advance(&self, since: Epoch, state_since: Epoch) {
+        let pins = lock(&self.pins);
+        let oldest = pins.keys().next().copied().unwrap_or(Epoch::MAX);
+        self.since.fetch_max(since.min(oldest), Ordering::AcqRel);
+        self.state_since.fetch_max(state_since.min(oldest), Ordering::AcqRel);
+    }
+
+    /// Holds an epoch; the error is the oldest that can still be had.
+    pub(crate) fn pin(self: &Arc<Self>, epoch: Epoch) -> Result<Pin, Epoch> {
+        let mut pins = lock(&self.pins);
+        let since = self.since();
+        if epoch < since {
+            return Err(since);
+        }
+        *pins.entry(epoch).or_default() += 1;
+        Ok(Pin { retention: self.clone(), epoch })
+    }
+
+    /// How many readers there are.
+    pub(crate) fn readers(&self) -> usize {
+        lock(&self.pins).values().sum()
+    }
+}
+
+/// A reader's hold on an epoch.
+#[derive(Debug)]
+pub(crate) struct Pin {
+    retention: Arc<Retention>,
+    pub epoch: Epoch,
+}
+
+impl Clone for Pin {
+    fn clone(&self) -> Pin {
+        *lock(&self.retention.pins).entry(self.epoch).or_default() += 1;
+        Pin { retention: self.retention.clone(), epoch: self.epoch }
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut pins = lock(&self.retention.pins);
+        if let Some(n) = pins.get_mut(&self.epoch) {
+            *n -= 1;
+            if *n == 0 {
+                pins.remove(&self.epoch);
+            }
+        }
+    }
+}
+
+/// Makes the filters of `rows`.
+pub(crate) struct DropSuperseded(pub Arc<Retention>);
+
+/// Drops, within one compaction, the versions of a key that a newer one at or below the horizon has replaced.
+///
+/// It only ever looks at what it has seen itself: where the newer version lies in files that do not take part, the
+/// older one stays for another time. Deletions stay too, since older versions may lie deeper: the sweep takes them.
+pub(crate) struct Filter {
+    retention: Arc<Retention>,
+    since: Epoch,
+    state_since: Epoch,
+    last: Vec<u8>,
+    /// The oldest version of `last` seen so far.
+    last_epoch: Epoch,
+}
+
+const NAME: &CStr = c"thalweg.superseded.1";
+
+impl CompactionFilterFactory for DropSuperseded {
+    type Filter = Filter;
+
+    fn create(&mut self, _context: CompactionFilterContext) -> Filter {
+        let (since, state_since) = (self.0.since(), self.0.state_since());
+        Filter { retention: self.0.clone(), since, state_since, last: Vec::new(), last_epoch: 0 }
+    }
+
+    fn name(&self) -> &CStr {
+        NAME
+    }
+}
+
+impl CompactionFilter for Filter {
+    fn filter(&mut self, _level: u32, key: &[u8], _value: &[u8]) -> Decision {
+        let Some((shared, epoch)) = split_row_key(key) else { return Decision::Keep };
+        if shared != self.last.as_slice() {
+            self.last.clear();
+            self.last.extend_from_slice(shared);
+            self.last_epoch = epoch;
+            return Decision::Keep;
+        }
+        let relation = u32::from_be_bytes(shared[..4].try_into().expect("split at 12 or more")) as usize;
+        let horizon = match self.retention.is_state.get().and_then(|s| s.get(relation)) {
+            Some(true) => self.state_since,
+            Some(false) => self.since,
+            None => 0,
+        };
+        let newer = std::mem::replace(&mut self.last_epoch, epoch);
+        // The same version may come twice after a crash between applying and noting it.
+        if newer <= horizon && newer > epoch { Decision::Remove } else { Decision::Keep }
+    }
+
+    fn name(&self) -> &CStr {
+        NAME
+    }
+}

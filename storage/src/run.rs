@@ -1,0 +1,443 @@
+//! Committed changes in memory: sorted runs, the scan that sees several as one, and merging them.
+//!
+//! A run is one block of bytes and one list of offsets. The block of a single epoch is exactly the chunks that went
+//! to disk, so committing copies a row once. Entries are sorted by key, and for one key newest first.
+
+use std::cmp::Ordering;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use types::Epoch;
+
+use crate::Error;
+use crate::format::{put_varint, take_varint};
+
+/// A run is not grown beyond this by merging, and offsets stay within 32 bits.
+pub(crate) const RUN_BYTES_MAX: usize = 1 << 30;
+
+/// Committed changes of one relation, sorted by (key, epoch descending).
+#[derive(Debug, Default)]
+pub(crate) struct Run {
+    bytes: Vec<u8>,
+    offsets: Vec<u32>,
+    /// Epochs are stored as differences to this.
+    base: Epoch,
+    /// The newest epoch in it.
+    pub max_epoch: Epoch,
+    /// The oldest epoch in it.
+    pub min_epoch: Epoch,
+}
+
+/// One version of one row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry<'a> {
+    pub key: &'a [u8],
+    pub epoch: Epoch,
+    /// `None`: deleted.
+    pub row: Option<&'a [u8]>,
+}
+
+impl Run {
+    /// An empty run of entries from that epoch on.
+    pub(crate) fn new(base: Epoch) -> Run {
+        Run { base, max_epoch: base, min_epoch: Epoch::MAX, ..Run::default() }
+    }
+
+    pub(crate) fn reserve(&mut self, entries: usize, bytes: usize) {
+        self.offsets.reserve(entries);
+        self.bytes.reserve(bytes);
+    }
+
+    /// Adds an entry at the end.
+    pub(crate) fn push(&mut self, key: &[u8], epoch: Epoch, row: Option<&[u8]>) {
+        self.offsets.push(u32::try_from(self.bytes.len()).expect("a run under 4 GiB"));
+        put_varint(&mut self.bytes, key.len() as u64);
+        put_varint(&mut self.bytes, row.map_or(0, |r| r.len() as u64 + 1));
+        put_varint(&mut self.bytes, epoch - self.base);
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(row.unwrap_or_default());
+        self.max_epoch = self.max_epoch.max(epoch);
+        self.min_epoch = self.min_epoch.min(epoch);
+    }
+
+    /// Leaves room for a chunk's header between entries.
+    pub(crate) fn pad(&mut self, bytes: usize) {
+        self.bytes.resize(self.bytes.len() + bytes, 0);
+    }
+
+    /// Adds the entries of a chunk of one epoch, `header` bytes in. `None` if the chunk is not one.
+    pub(crate) fn push_chunk(&mut self, chunk: &[u8], header: usize) -> Option<()> {
+        let start = self.bytes.len();
+        let mut at = header;
+        while at < chunk.len() {
+            let offset = u32::try_from(start + at).ok()?;
+            let entry = parse(chunk, &mut at, self.base)?;
+            if entry.epoch != self.base {
+                return None;
+            }
+            self.offsets.push(offset);
+        }
+        self.bytes.extend_from_slice(chunk);
+        self.min_epoch = self.base;
+        Some(())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.offsets.len()
+    }
+
+    /// The memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.len() + self.offsets.len() * size_of::<u32>()
+    }
+
+    /// The block of bytes, in which chunks are ranges.
+    pub(crate) fn block(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Gives back memory that was reserved and not needed.
+    pub(crate) fn shrink(&mut self) {
+        if self.bytes.capacity() > self.bytes.len() + self.bytes.len() / 4 {
+            self.bytes.shrink_to_fit();
+        }
+        self.offsets.shrink_to_fit();
+    }
+
+    pub(crate) fn entry(&self, index: usize) -> Entry<'_> {
+        let mut at = self.offsets[index] as usize;
+        parse(&self.bytes, &mut at, self.base).expect("a run was checked when it was made")
+    }
+
+    fn key(&self, index: usize) -> &[u8] {
+        self.entry(index).key
+    }
+
+    /// The newest version of a key at or before an epoch.
+    pub(crate) fn find(&self, key: &[u8], epoch: Epoch) -> Option<Entry<'_>> {
+        let index = self.seek(0, self.len(), |e| e.key.cmp(key).then_with(|| epoch.cmp(&e.epoch)) == Ordering::Less);
+        (index < self.len()).then(|| self.entry(index)).filter(|e| e.key == key)
+    }
+
+    /// The first entry of a range for which `before` is false.
+    fn seek(&self, from: usize, to: usize, before: impl Fn(&Entry<'_>) -> bool) -> usize {
+        let (mut low, mut high) = (from, to);
+        while low < high {
+            let middle = low.midpoint(high);
+            if before(&self.entry(middle)) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// The same, when the answer is likely near: a few steps, then doubling ones.
+    fn gallop(&self, from: usize, to: usize, before: impl Fn(&Entry<'_>) -> bool) -> usize {
+        let (mut low, mut step) = (from, 1);
+        while low < to && before(&self.entry(low)) {
+            let next = low + step;
+            if next >= to || !before(&self.entry(next)) {
+                return self.seek(low + 1, next.min(to), before);
+            }
+            low = next;
+            step *= 2;
+        }
+        low
+    }
+}
+
+/// Reads one entry and moves past it.
+fn parse<'a>(bytes: &'a [u8], at: &mut usize, base: Epoch) -> Option<Entry<'a>> {
+    let key_len = usize::try_from(take_varint(bytes, at)?).ok()?;
+    let row_len = usize::try_from(take_varint(bytes, at)?).ok()?;
+    let epoch = base.checked_add(take_varint(bytes, at)?)?;
+    let key_end = at.checked_add(key_len)?;
+    let row_end = key_end.checked_add(row_len.saturating_sub(1))?;
+    let key = bytes.get(*at..key_end)?;
+    let row = bytes.get(key_end..row_end)?;
+    *at = row_end;
+    Some(Entry { key, epoch, row: (row_len > 0).then_some(row) })
+}
+
+/// Reads the entries of a chunk of an epoch, as (key, row).
+pub(crate) fn read_chunk(
+    chunk: &[u8],
+    header: usize,
+    mut each: impl FnMut(&[u8], Option<&[u8]>),
+    subject: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    let mut at = header;
+    while at < chunk.len() {
+        match parse(chunk, &mut at, 0) {
+            Some(e) => each(e.key, e.row),
+            None => return Err(Error::damaged(subject(), "it cannot be read")),
+        }
+    }
+    Ok(())
+}
+
+/// One pass over several runs as if they were one: by key, and for one key newest first.
+#[derive(Debug)]
+pub(crate) struct Merge {
+    cursors: Vec<Cursor>,
+    /// A binary heap of positions in `cursors`, the least entry on top.
+    heap: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Cursor {
+    run: Arc<Run>,
+    at: usize,
+    end: usize,
+}
+
+impl Merge {
+    /// The entries of runs whose keys are within bounds.
+    pub(crate) fn new(runs: &[Arc<Run>], from: Bound<&[u8]>, to: Bound<&[u8]>) -> Merge {
+        let mut cursors = Vec::with_capacity(runs.len());
+        for run in runs {
+            let at = match from {
+                Bound::Unbounded => 0,
+                Bound::Included(k) => run.seek(0, run.len(), |e| e.key < k),
+                Bound::Excluded(k) => run.seek(0, run.len(), |e| e.key <= k),
+            };
+            let end = match to {
+                Bound::Unbounded => run.len(),
+                Bound::Included(k) => run.seek(at, run.len(), |e| e.key <= k),
+                Bound::Excluded(k) => run.seek(at, run.len(), |e| e.key < k),
+            };
+            if at < end {
+                cursors.push(Cursor { run: run.clone(), at, end });
+            }
+        }
+        let heap = (0..cursors.len() as u32).collect();
+        let mut merge = Merge { cursors, heap };
+        for i in (0..merge.heap.len() / 2).rev() {
+            merge.sink(i);
+        }
+        merge
+    }
+
+    /// The entry the merge stands at.
+    pub(crate) fn entry(&self) -> Option<Entry<'_>> {
+        self.heap.first().map(|c| self.cursors[*c as usize].entry())
+    }
+
+    /// Moves to the next entry.
+    pub(crate) fn step(&mut self) {
+        self.advance(|_, at, _| at + 1);
+    }
+
+    /// Moves to the first version at or before an epoch of the key it stands at or of a later one.
+    pub(crate) fn skip_to_visible(&mut self, epoch: Epoch) {
+        while self.entry().is_some_and(|e| e.epoch > epoch) {
+            self.advance(|run, at, end| {
+                let key = run.key(at);
+                run.gallop(at + 1, end, |e| e.key == key && e.epoch > epoch)
+            });
+        }
+    }
+
+    /// Moves past every version of the key it stands at.
+    pub(crate) fn skip_key(&mut self) {
+        let Some(top) = self.heap.first() else { return };
+        let cursor = &self.cursors[*top as usize];
+        let (run, at) = (cursor.run.clone(), cursor.at);
+        let key = run.key(at);
+        while self.entry().is_some_and(|e| e.key == key) {
+            self.advance(|run, at, end| run.gallop(at + 1, end, |e| e.key == key));
+        }
+    }
+
+    fn advance(&mut self, next: impl Fn(&Run, usize, usize) -> usize) {
+        let Some(top) = self.heap.first() else { return };
+        let cursor = &mut self.cursors[*top as usize];
+        cursor.at = next(&cursor.run, cursor.at, cursor.end);
+        if cursor.at >= cursor.end {
+            self.heap.swap_remove(0);
+        }
+        self.sink(0);
+    }
+
+    fn sink(&mut self, mut i: usize) {
+        loop {
+            let (left, right) = (2 * i + 1, 2 * i + 2);
+            let mut least = i;
+            if left < self.heap.len() && self.less(left, least) {
+                least = left;
+            }
+            if right < self.heap.len() && self.less(right, least) {
+                least = right;
+            }
+            if least == i {
+                return;
+            }
+            self.heap.swap(i, least);
+            i = least;
+        }
+    }
+
+    fn less(&self, a: usize, b: usize) -> bool {
+        let (a, b) = (self.heap[a], self.heap[b]);
+        let (x, y) = (self.cursors[a as usize].entry(), self.cursors[b as usize].entry());
+        x.key.cmp(y.key).then_with(|| y.epoch.cmp(&x.epoch)).then_with(|| a.cmp(&b)) == Ordering::Less
+    }
+}
+
+impl Cursor {
+    fn entry(&self) -> Entry<'_> {
+        self.run.entry(self.at)
+    }
+}
+
+/// Calls `each` with every version worth keeping, in order: all above the horizon, and of those at or below it the
+/// newest of each key. Deletions are kept too: an older version may lie elsewhere.
+pub(crate) fn for_each_kept<E>(
+    runs: &[Arc<Run>],
+    horizon: Epoch,
+    mut each: impl FnMut(Entry<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut merge = Merge::new(runs, Bound::Unbounded, Bound::Unbounded);
+    let mut last: Vec<u8> = Vec::new();
+    let mut last_epoch = None;
+    while let Some(e) = merge.entry() {
+        let repeated = last_epoch.is_some() && e.key == last.as_slice();
+        if !repeated {
+            last.clear();
+            last.extend_from_slice(e.key);
+        }
+        // Versions come newest first, so below the horizon only the first of a key is needed. A version may also
+        // stand in two runs: they are equal.
+        let kept = match last_epoch.filter(|_| repeated) {
+            None => true,
+            Some(newer) => newer > horizon && newer != e.epoch,
+        };
+        if kept {
+            each(e)?;
+            last_epoch = Some(e.epoch);
+        }
+        merge.step();
+    }
+    Ok(())
+}
+
+/// Several runs as one, without the versions nobody can ask for any more.
+pub(crate) fn merge(runs: &[Arc<Run>], horizon: Epoch) -> Run {
+    let base = runs.iter().map(|r| r.min_epoch.min(r.base)).min().unwrap_or_default();
+    let mut out = Run::new(base);
+    out.bytes.reserve(runs.iter().map(|r| r.bytes.len() + r.len()).sum());
+    out.offsets.reserve(runs.iter().map(|r| r.len()).sum());
+    let Ok(()) = for_each_kept(runs, horizon, |e| {
+        out.push(e.key, e.epoch, e.row);
+        Ok::<(), std::convert::Infallible>(())
+    });
+    // What was merged covers these epochs even where nothing of one is left.
+    out.max_epoch = runs.iter().map(|r| r.max_epoch).max().unwrap_or(base);
+    out.min_epoch = runs.iter().map(|r| r.min_epoch).min().unwrap_or(base);
+    out.shrink();
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn random(seed: &mut u64) -> u64 {
+        *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = *seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// (key, !epoch) → row
+    type Model = BTreeMap<(Vec<u8>, u64), Option<Vec<u8>>>;
+
+    fn sample(seed: u64) -> (Vec<Arc<Run>>, Model) {
+        let mut seed = seed;
+        let mut model = Model::new();
+        let mut runs = Vec::new();
+        for epoch in 1..=20 {
+            let mut changes = BTreeMap::new();
+            for _ in 0..random(&mut seed) % 12 {
+                let key = format!("k{}", random(&mut seed) % 15).into_bytes();
+                let row = (random(&mut seed) % 3 > 0).then(|| vec![b'v'; random(&mut seed) as usize % 200]);
+                changes.insert(key, row);
+            }
+            let mut run = Run::new(epoch);
+            for (k, v) in changes {
+                run.push(&k, epoch, v.as_deref());
+                model.insert((k, !epoch), v);
+            }
+            if run.len() > 0 {
+                runs.push(Arc::new(run));
+            }
+        }
+        (runs, model)
+    }
+
+    fn model_get(model: &Model, key: &[u8], epoch: Epoch) -> Option<(Epoch, Option<Vec<u8>>)> {
+        model.range((key.to_vec(), !epoch)..=(key.to_vec(), u64::MAX)).next().map(|((_, e), v)| (!e, v.clone()))
+    }
+
+    #[test]
+    fn merged_runs_answer_as_the_single_ones() {
+        for seed in 0..50 {
+            let (runs, model) = sample(seed);
+            let horizon = seed % 20;
+            let merged = [Arc::new(merge(&runs[..runs.len() / 2], horizon)), Arc::new(merge(&runs[runs.len() / 2..], horizon))];
+            for epoch in horizon..=20 {
+                for k in 0..15 {
+                    let key = format!("k{k}").into_bytes();
+                    let found = merged.iter().rev().find_map(|r| r.find(&key, epoch));
+                    let found = found.map(|e| (e.epoch, e.row.map(<[u8]>::to_vec)));
+                    assert_eq!(found, model_get(&model, &key, epoch), "seed {seed} epoch {epoch} key k{k}");
+                }
+                let mut scan = Merge::new(&merged, Bound::Included(b"k1"), Bound::Excluded(b"k9"));
+                let mut seen = Vec::new();
+                loop {
+                    scan.skip_to_visible(epoch);
+                    let Some(e) = scan.entry() else { break };
+                    seen.push((e.key.to_vec(), e.epoch));
+                    scan.skip_key();
+                }
+                let mut keys: Vec<_> = model.keys().map(|(k, _)| k.clone()).collect();
+                keys.dedup();
+                let expected: Vec<_> = keys
+                    .into_iter()
+                    .filter(|k| k.as_slice() >= b"k1".as_slice() && k.as_slice() < b"k9".as_slice())
+                    .filter_map(|k| model_get(&model, &k, epoch).map(|(e, _)| (k, e)))
+                    .collect();
+                assert_eq!(seen, expected, "seed {seed} epoch {epoch}");
+            }
+        }
+    }
+
+    #[test]
+    fn merging_forgets_what_nobody_can_ask_for() {
+        let (runs, model) = sample(1);
+        let all = merge(&runs, 20);
+        let mut keys: Vec<_> = model.keys().map(|(k, _)| k.clone()).collect();
+        keys.dedup();
+        assert_eq!(all.len(), keys.len());
+        assert_eq!(merge(&runs, 0).len(), model.len());
+        let twice = [runs.clone(), runs.clone()].concat();
+        assert_eq!(merge(&twice, 0).len(), model.len(), "a version that stands in two runs is kept once");
+    }
+
+    #[test]
+    fn a_torn_chunk_is_seen() {
+        let mut run = Run::new(3);
+        run.push(b"key", 3, Some(b"row"));
+        run.push(b"kez", 3, None);
+        let block = run.block().clone();
+        let mut back = Run::new(3);
+        back.push_chunk(&block, 0).unwrap();
+        assert_eq!(back.len(), 2);
+        assert!((1..block.len()).filter(|n| Run::new(3).push_chunk(&block[..*n], 0).is_some()).count() <= 1);
+    }
+}
