@@ -279,8 +279,8 @@ fn every_rule_equals_its_model_at_every_epoch() {
     for (number, assignment) in all().into_iter().enumerate() {
         let plan = assignment.plan();
         let mut seen = [0; 3];
-        for run in 0..12 {
-            let mut draw = Draw(number as u64 * 100 + run);
+        for run in 0..40 {
+            let mut draw = Draw(number as u64 * 1_000 + run);
             let nodes = 3 + draw.below(7);
             let inputs = inputs_of(&plan);
             let mut tables: Tables = vec![BTreeMap::new(); inputs.len()];
