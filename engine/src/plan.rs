@@ -3,11 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde_json::json;
+use storage::RelationKind;
 use types::{Column, Micros, Schema};
+use xxhash_rust::xxh3::xxh3_128;
 
-use crate::catalogue::Model;
+use crate::catalogue::{Model, Row};
 use crate::connector::ConnectorFactory;
 use crate::operator::StepKind;
+use crate::pipeline::{Concealed, explain};
 
 /// A pipeline ready to run.
 #[derive(Clone, Debug)]
@@ -22,6 +26,108 @@ pub struct Plan {
     pub sources: Vec<PlannedSource>,
     /// The steps, each after what it reads.
     pub steps: Vec<PlannedStep>,
+    /// The tests in the file.
+    pub tests: Vec<PlanTest>,
+    /// What must not be shown of the sources' and steps' own words.
+    pub concealed: Concealed,
+}
+
+impl Plan {
+    /// A hash, in hexadecimal, of everything that changes results: two plans of one fingerprint may go on from one
+    /// store. How epochs are cut and what is retained is not in it, nor the order in which steps stand in the file,
+    /// nor what of a source comes from the environment: a password or a folder may change.
+    pub fn fingerprint(&self) -> String {
+        let sources: Vec<serde_json::Value> = self
+            .sources
+            .iter()
+            .map(|s| {
+                json!([
+                    s.name,
+                    s.connector_name,
+                    self.concealed.hide(&s.connector.describe()),
+                    s.delivered,
+                    s.tombstone,
+                    s.schema,
+                    s.out_of_orderness,
+                    s.idle_after_ms,
+                ])
+            })
+            .collect();
+        let mut steps: Vec<&PlannedStep> = self.steps.iter().collect();
+        steps.sort_by(|a, b| a.name.cmp(&b.name));
+        let steps: Vec<serde_json::Value> = steps
+            .into_iter()
+            .map(|s| {
+                let inputs: Vec<&str> = s.plan.inputs.iter().map(|i| i.relation.as_str()).collect();
+                json!([s.name, s.operator, s.plan.detail, inputs, s.relations().collect::<Vec<_>>()])
+            })
+            .collect();
+        format!("{:032x}", xxh3_128(json!(["plan 1", sources, steps]).to_string().as_bytes()))
+    }
+
+    /// Every relation readers can see: the stored sources, then what the steps maintain. The faults are not among
+    /// them.
+    pub fn relations(&self) -> Vec<PlannedRelation<'_>> {
+        let tables = self.sources.iter().filter(|s| s.stored).map(|s| PlannedRelation {
+            name: s.name.clone(),
+            kind: RelationKind::Table,
+            schema: &s.schema,
+        });
+        let views = self.steps.iter().flat_map(PlannedStep::relations);
+        tables
+            .chain(views.map(|(name, schema)| PlannedRelation { name, kind: RelationKind::View, schema }))
+            .collect()
+    }
+
+    /// The schema of a source or of a step's output, stored or not.
+    pub fn schema(&self, relation: &str) -> Option<&Schema> {
+        let source = self.sources.iter().find(|s| s.name == relation).map(|s| &s.schema);
+        source.or_else(|| self.steps.iter().flat_map(PlannedStep::relations).find(|(n, _)| n == relation).map(|(_, s)| s))
+    }
+
+    /// The plan as text: see [`explain::text`].
+    pub fn explain(&self) -> String {
+        explain::text(self)
+    }
+
+    /// The plan as a Mermaid flowchart: see [`explain::mermaid`].
+    pub fn mermaid(&self) -> String {
+        explain::mermaid(self)
+    }
+}
+
+/// A relation that readers can see.
+#[derive(Clone, Debug)]
+pub struct PlannedRelation<'a> {
+    /// Its name.
+    pub name: String,
+    /// [`RelationKind::Table`] for a source, [`RelationKind::View`] for a step's output.
+    pub kind: RelationKind,
+    /// Its schema.
+    pub schema: &'a Schema,
+}
+
+/// A test in the pipeline file: with these rows in, the views have those.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanTest {
+    /// Its name, unique in the file.
+    pub name: String,
+    /// For each source, in file order, the rows it delivers in order: a cell for each of
+    /// [`PlannedSource::delivered`]. A source that is not named delivers nothing.
+    pub given: Vec<(String, Vec<Row>)>,
+    /// What is expected, in file order.
+    pub expect: Vec<ExpectedRows>,
+}
+
+/// What a test expects of a relation once everything is delivered: exactly these rows, in any order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExpectedRows {
+    /// The relation.
+    pub relation: String,
+    /// The columns that are compared, ascending: those that some row names. None if no rows are expected.
+    pub columns: Vec<usize>,
+    /// The rows: a cell for each of these columns.
+    pub rows: Vec<Row>,
 }
 
 /// How epochs are cut and what is kept. All have defaults.

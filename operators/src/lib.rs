@@ -2,8 +2,10 @@
 
 pub mod aggregate;
 pub mod assignment;
+pub mod connect;
 mod exact_sum;
 pub mod expression;
+pub mod generate;
 mod grid;
 mod groups;
 pub mod join;
@@ -17,7 +19,7 @@ pub mod top;
 /// Everything a pipeline can name, from which the parser, the manual and the errors come.
 pub fn catalogue() -> engine::Catalogue {
     engine::Catalogue {
-        connectors: Vec::new(),
+        connectors: connect::connectors(),
         operators: vec![select::DEF, aggregate::DEF, join::DEF, top::DEF, assignment::DEF, td_value::DEF],
     }
 }

@@ -1,0 +1,169 @@
+//! The file as a whole: what stands at its top, sources before steps, steps before tests.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::section::Section;
+use super::tree::{self, Entry, Reading, Table, Value};
+use super::{Problems, cases, origin, source, step};
+use crate::catalogue::{Catalogue, OptionDef};
+use crate::plan::{Plan, Settings};
+
+/// The keys of `[epoch]`.
+pub const EPOCH_OPTIONS: [OptionDef; 3] = [
+    OptionDef { name: "rows_max", shape: "int64", default: Some("10000"), doc: "An epoch is closed when it has this many rows." },
+    OptionDef {
+        name: "interval_ms",
+        shape: "int64",
+        default: Some("20"),
+        doc: "An epoch that has rows is closed after this many milliseconds at most.",
+    },
+    OptionDef {
+        name: "in_flight_max",
+        shape: "int64",
+        default: Some("4"),
+        doc: "How many epochs may be closed and not yet readable. Sources wait when there are as many.",
+    },
+];
+
+/// The keys of `[retain]`.
+pub const RETAIN_OPTIONS: [OptionDef; 1] = [OptionDef {
+    name: "epochs",
+    shape: "int64",
+    default: Some("1000"),
+    doc: "How many epochs back can be read with `as_of`, and how far back changes can be subscribed to.",
+}];
+
+const TOP_KEYS: [&str; 7] = ["name", "epoch", "retain", "sources", "steps", "sinks", "tests"];
+
+/// Reads a pipeline file. `path` is what the file is called and where relative paths start from; it is not opened.
+/// `env` gives the value of an environment variable.
+///
+/// # Errors
+/// Every mistake in it, each with its place.
+pub fn load(
+    path: &Path,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    catalogue: &Catalogue,
+) -> Result<Plan, Problems> {
+    let (reading, table) = tree::parse(path.display().to_string(), text, env);
+    let plan = table.and_then(|table| file(&reading, path, &table, catalogue));
+    let (problems, concealed) = reading.into_problems();
+    match plan {
+        Some(plan) if problems.is_empty() => Ok(Plan { concealed, ..plan }),
+        _ => Err(Problems::new(problems)),
+    }
+}
+
+fn file(reading: &Reading, path: &Path, table: &Table, catalogue: &Catalogue) -> Option<Plan> {
+    let base_dir = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => Path::new(".").to_owned(),
+    };
+    let mut top = Section::new(reading, String::new(), 0, table);
+    let name = top.required_string("name");
+    if let Some(name) = &name
+        && (name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b)))
+    {
+        top.problem("name", format!("`{name}` is no name for a pipeline: expected a-z, 0-9, `_` and `-`"));
+    }
+    let settings = settings(&mut top);
+
+    let source_entries = entries(&mut top, "sources");
+    let step_entries = entries(&mut top, "steps");
+    if source_entries.as_ref().is_some_and(Vec::is_empty) {
+        top.problem("sources", "there is no source: expected at least one `[sources.NAME]`");
+    }
+    sinks(&mut top, reading);
+    let (source_entries, step_entries) = (source_entries.unwrap_or_default(), step_entries.unwrap_or_default());
+    let mut taken: BTreeMap<&str, (&str, usize)> = BTreeMap::new();
+    let mut all: Vec<(&str, &Entry)> = source_entries.iter().map(|e| ("source", *e)).collect();
+    all.extend(step_entries.iter().map(|e| ("step", *e)));
+    all.sort_by_key(|(_, e)| e.at);
+    for (what, entry) in all {
+        check_name(reading, what, entry, &mut taken);
+    }
+
+    let mut sources = Vec::new();
+    let mut known = Vec::new();
+    for entry in source_entries {
+        match source::read(reading, entry, &base_dir, catalogue) {
+            Some(source) => {
+                known.push((source.name.clone(), source.schema.clone()));
+                sources.push(source);
+            }
+            None => {
+                reading.unavailable.borrow_mut().insert(entry.key.clone());
+            }
+        }
+    }
+    let mut steps = step::read(reading, &step_entries, catalogue, &mut known);
+    let tests = cases::read(reading, &mut top, &sources, &known);
+    top.finish(&TOP_KEYS, true);
+    origin::derive(&mut sources, &mut steps);
+    Some(Plan { name: name?, base_dir, settings: settings?, sources, steps, tests, concealed: super::Concealed::NOTHING })
+}
+
+/// The entries of a table of tables; `None` if it is none.
+fn entries<'t>(top: &mut Section<'t>, key: &'static str) -> Option<Vec<&'t Entry>> {
+    match top.node(key) {
+        None => Some(Vec::new()),
+        Some(node) => match &node.value {
+            Value::Table(table) => Some(table.0.iter().collect()),
+            _ => top.wrong(key, node, "a table of tables"),
+        },
+    }
+}
+
+fn settings(top: &mut Section<'_>) -> Option<Settings> {
+    let defaults = Settings::default();
+    let (rows, interval, in_flight) = match top.section("epoch") {
+        Some(mut epoch) => {
+            (epoch.int_in("rows_max", 1..=10_000_000), epoch.int_in("interval_ms", 1..=60_000), epoch.int_in("in_flight_max", 1..=1_000))
+        }
+        None => (None, None, None),
+    };
+    let epochs = top.section("retain").and_then(|mut retain| retain.int_in("epochs", 1..=i64::MAX));
+    Some(Settings {
+        epoch_rows_max: rows.map_or(defaults.epoch_rows_max, |v| v as usize),
+        epoch_interval_ms: interval.map_or(defaults.epoch_interval_ms, |v| v as u64),
+        epochs_in_flight_max: in_flight.map_or(defaults.epochs_in_flight_max, |v| v as usize),
+        retain_epochs: epochs.map_or(defaults.retain_epochs, |v| v as u64),
+    })
+}
+
+fn sinks(top: &mut Section<'_>, reading: &Reading) {
+    for entry in entries(top, "sinks").unwrap_or_default() {
+        let ty = match &entry.node.value {
+            Value::Table(table) => table.get("type").map(|e| &e.node),
+            _ => None,
+        };
+        let section = format!("sinks.{}", entry.key);
+        let (at, which) = match ty {
+            Some(tree::Node { at, value: Value::String(ty) }) => (*at, format!("no sink type `{ty}`")),
+            _ => (entry.at, "no sink type".to_owned()),
+        };
+        reading.problem(&section, at, &format!("there is {which}: sinks are not available yet"));
+    }
+}
+
+/// Sources and steps share one space of names.
+fn check_name<'t>(reading: &Reading, what: &'t str, entry: &'t Entry, taken: &mut BTreeMap<&'t str, (&'t str, usize)>) {
+    let name = entry.key.as_str();
+    let section = format!("{what}s.{name}");
+    if !source::is_name(name) {
+        reading.problem(
+            &section,
+            entry.at,
+            &format!("{name:?} is no name for a {what}: expected a-z, 0-9 and `_`, no digit first"),
+        );
+    } else if name == crate::FAULTS {
+        reading.problem(&section, entry.at, &format!("`{name}` is reserved: it is the view of what could not be processed"));
+    } else if let Some((other, at)) = taken.get(name) {
+        let line = reading.line(*at);
+        reading.problem(&section, entry.at, &format!("there is a {other} `{name}` already, on line {line}"));
+    } else {
+        taken.insert(name, (what, entry.at));
+    }
+}
