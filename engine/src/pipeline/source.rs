@@ -104,6 +104,9 @@ pub(super) fn read(reading: &Reading, entry: &Entry, base_dir: &Path, catalogue:
             }
         }
     }
+    if def.is_some() && connector.is_none() && reading.mistakes() == before {
+        section.problem("type", "this source cannot be planned from these keys, and its connector does not say why");
+    }
     if let Some(def) = def {
         let listed: Vec<&str> = SOURCE_OPTIONS.iter().chain(def.options).map(|o| o.name).collect();
         section.finish(&listed, connector.is_some());

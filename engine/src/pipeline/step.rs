@@ -149,6 +149,9 @@ fn plan(reading: &Reading, entry: &Entry, catalogue: &Catalogue, known: &[(Strin
         return None;
     }
     let planned = (def.plan)(section, &Relations { known });
+    if planned.is_none() && reading.mistakes() == before {
+        section.problem("operator", format!("`{operator}` cannot be planned from these keys, and does not say why"));
+    }
     section.finish(&listed, planned.is_some());
     let mut plan = planned?;
     check(&entry.key, &plan, known);

@@ -262,6 +262,14 @@ fn a_key_that_does_nothing_is_told() {
 }
 
 #[test]
+fn an_operator_that_gives_up_silently_is_a_problem_all_the_same() {
+    check_added(
+        "[steps.s]\noperator = \"count\"\ninput = \"trips\"\n",
+        "13: [steps.s] `count` cannot be planned from these keys, and does not say why",
+    );
+}
+
+#[test]
 fn sources_must_agree_with_their_columns() {
     check(
         "name = \"p\"\n[sources.a]\ntype = \"file\"\npath = \"x\"\nkey = [\"id\", \"zone\"]\nevent_time = \"idd\"\ntombstone = \"id\"\n[sources.a.columns]\nid = \"int64\"\n_x = \"bool\"\nzones = \"string\"\n",
