@@ -256,6 +256,11 @@ fn a_wrong_byte_under_right_checksums_of_rocksdb_is_noticed_by_ours() {
         assert!(e.consequence() == Consequence::Damaged && e.to_string().contains(subject), "{family}: {e}");
         let report = Store::verify(&copy).unwrap();
         assert!(report.problems.iter().any(|p| p.subject.contains(subject)), "{family}: {report:?}");
+        if family == "changes" {
+            let found = report.problems.iter().filter(|p| p.subject.starts_with("chunk")).count();
+            assert!(found > 12, "all of them are found, not the first alone: {report:?}");
+            assert!(report.relations.iter().all(|r| r.matches.is_none()), "and nothing is said of what cannot be read");
+        }
     }
     // A remap is read when it is asked for.
     let copy = dir.path().join("remap");
