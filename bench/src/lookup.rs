@@ -74,11 +74,12 @@ pub fn run(options: &Options, scratch: &Scratch, report: &mut Report) -> Result<
         idle.push(http::load(address, CONNECTIONS, time, "/v1/views/by_key/", keys)?);
         let first = handle.status().sources[0].records;
         let feed = Feed { lines: Lines::Plain, keys, rate: EVENTS_PER_S, first };
+        let path = file.as_path();
         let (load, last, rate) = std::thread::scope(|scope| {
             let start = Instant::now();
             // The feed goes before and after the load, so that ingestion is in full flow all the while.
             let lead = Duration::from_millis(300);
-            let feeding = scope.spawn(|| feed.run(&file, start, time + 2 * lead));
+            let feeding = scope.spawn(move || feed.run(path, start, time + 2 * lead));
             std::thread::sleep(lead);
             let before = (handle.status().sources[0].records, Instant::now());
             let load = http::load(address, CONNECTIONS, time, "/v1/views/by_key/", keys);

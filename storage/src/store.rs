@@ -334,6 +334,15 @@ impl Store {
         verify::verify(path.as_ref())
     }
 
+    /// Compacts all files now, so that everything forgotten is gone from them. Slow, blocks, and never needed: for
+    /// tests and for those who want to see the least a store takes.
+    pub fn compact(&self) {
+        let shared = self.shared();
+        for family in format::FAMILIES {
+            shared.db.compact_range_cf(shared.family(family), None::<&[u8]>, None::<&[u8]>);
+        }
+    }
+
     /// The store in numbers.
     pub fn stats(&self) -> Stats {
         self.shared().stats()

@@ -34,7 +34,23 @@ pub const RETAIN_OPTIONS: [OptionDef; 1] = [OptionDef {
     doc: "How many epochs back can be read with `as_of`, and how far back changes can be subscribed to.",
 }];
 
-const TOP_KEYS: [&str; 7] = ["name", "epoch", "retain", "sources", "steps", "sinks", "tests"];
+/// The keys of `[store]`.
+pub const STORE_OPTIONS: [OptionDef; 2] = [
+    OptionDef {
+        name: "stage_rows",
+        shape: "int64",
+        default: Some("50000"),
+        doc: "An epoch that changes at least this many rows is written as a sorted file instead of through the log.",
+    },
+    OptionDef {
+        name: "apply_rows",
+        shape: "int64",
+        default: Some("500000"),
+        doc: "When a relation has this many changed rows in memory, they are moved into sorted files.",
+    },
+];
+
+const TOP_KEYS: [&str; 8] = ["name", "epoch", "retain", "store", "sources", "steps", "sinks", "tests"];
 
 /// Reads a pipeline file. `path` is what the file is called and where relative paths start from; it is not opened.
 /// `env` gives the value of an environment variable.
@@ -125,11 +141,19 @@ fn settings(top: &mut Section<'_>) -> Option<Settings> {
         None => (None, None, None),
     };
     let epochs = top.section("retain").and_then(|mut retain| retain.int_in("epochs", 1..=i64::MAX));
+    let (stage, apply) = match top.section("store") {
+        Some(mut store) => {
+            (store.int_in("stage_rows", 1..=1_000_000_000), store.int_in("apply_rows", 1..=1_000_000_000))
+        }
+        None => (None, None),
+    };
     Some(Settings {
         epoch_rows_max: rows.map_or(defaults.epoch_rows_max, |v| v as usize),
         epoch_interval_ms: interval.map_or(defaults.epoch_interval_ms, |v| v as u64),
         epochs_in_flight_max: in_flight.map_or(defaults.epochs_in_flight_max, |v| v as usize),
         retain_epochs: epochs.map_or(defaults.retain_epochs, |v| v as u64),
+        stage_rows: stage.map_or(defaults.stage_rows, |v| v as usize),
+        apply_rows: apply.map_or(defaults.apply_rows, |v| v as usize),
     })
 }
 

@@ -778,7 +778,7 @@ impl TableOperator for Matcher {
         self.emit_certificates(repair.retired, repair.issued, context);
         self.candidates.release();
         // The solver meets its bound or panics: this is a promise kept, not a measurement.
-        context.gauge("thalweg_optimality_gap_ratio", 0.0);
+        context.gauge(engine::metrics::OPTIMALITY_GAP, 0.0);
         context.gauge("pairs_refused", self.candidates.refused() as f64);
     }
 }

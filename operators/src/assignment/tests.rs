@@ -278,8 +278,9 @@ fn expected(plan: &StepPlan, tables: &Tables) -> Vec<Vec<Row>> {
 fn every_rule_equals_its_model_at_every_epoch() {
     for (number, assignment) in all().into_iter().enumerate() {
         let plan = assignment.plan();
-        for run in 0..12 {
-            let mut draw = Draw(number as u64 * 100 + run);
+        let mut seen = [0; 3];
+        for run in 0..40 {
+            let mut draw = Draw(number as u64 * 1_000 + run);
             let nodes = 3 + draw.below(7);
             let inputs = inputs_of(&plan);
             let mut tables: Tables = vec![BTreeMap::new(); inputs.len()];
@@ -288,7 +289,11 @@ fn every_rule_equals_its_model_at_every_epoch() {
                 let changes = draw_changes(&mut tables, &inputs, nodes, &mut draw);
                 let batches = 1 + draw.below(3);
                 at_work.step(&changes, batches, &mut draw);
-                assert_eq!(at_work.rows(), expected(&plan, &tables), "rule {number}, run {run}, epoch {epoch}");
+                let rows = at_work.rows();
+                assert_eq!(rows, expected(&plan, &tables), "rule {number}, run {run}, epoch {epoch}");
+                for (seen, rows) in seen.iter_mut().zip(rows) {
+                    *seen += rows.len();
+                }
             }
             // A new operator given everything at once, as after a restart.
             let whole: Vec<Vec<(Row, i64)>> = tables.iter().map(|t| t.values().map(|r| (r.clone(), 1)).collect()).collect();
@@ -296,6 +301,7 @@ fn every_rule_equals_its_model_at_every_epoch() {
             again.step(&whole, 2, &mut draw);
             assert_eq!(again.rows(), at_work.rows(), "rule {number}, run {run}: after a restart");
         }
+        assert!(seen.iter().all(|n| *n > 100), "rule {number} is tested on nothing: {seen:?}");
     }
 }
 

@@ -128,6 +128,7 @@ impl Fed {
 
     fn solve(&mut self) -> Repair {
         let repair = self.solver.solve();
+        self.solver.check_supports();
         for certificate in &repair.retired {
             let known = self.certificates.remove(&certificate.key.to_vec());
             assert_eq!(known.as_ref(), Some(certificate), "only what was issued is retired");
