@@ -62,7 +62,6 @@ restart.
         },
     ],
     example: "\
-[pipeline]
 name = \"revenue\"
 
 [sources.trips]
@@ -85,17 +84,17 @@ fn plan(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<StepPlan
     let (relation, schema) = relations.input(section, "input")?;
     let by = section.columns("by", schema);
     if !section.has("by") {
-        section.problem("by", "`by` is missing: the list of the columns that make a group");
+        section.problem("by", "`by` is missing: expected the columns that make a group");
     }
     let compute = section.string_map("compute");
     if !section.has("compute") {
-        section.problem("compute", "`compute` is missing: a table such as `compute = { rows = \"count\" }`");
+        section.problem("compute", "`compute` is missing: expected a table such as `{ rows = \"count\" }`");
     }
     let mut shape = Shape::new(&relation, schema, by?).map_err(|m| section.problem("by", m)).ok()?;
     let mut good = true;
     for (name, text) in compute? {
         if let Err(message) = shape.compute(&name, &text) {
-            section.problem("compute", format!("`{name}`: {message}"));
+            section.problem(&format!("compute.{name}"), message);
             good = false;
         }
     }

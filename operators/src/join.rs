@@ -54,7 +54,6 @@ Both inputs are held whole in memory, as bytes.",
         },
     ],
     example: "\
-[pipeline]
 name = \"orders\"
 
 [sources.orders]
@@ -87,11 +86,14 @@ fn plan(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<StepPlan
     let names: Option<Vec<(String, String)>> = if section.is_table("on") {
         section.string_map("on")
     } else {
-        section.required_strings("on").map(|names| names.into_iter().map(|n| (n.clone(), n)).collect())
+        section.strings("on").map(|names| names.into_iter().map(|n| (n.clone(), n)).collect())
     };
-    let outer = section.has("kind") && section.choice("kind", &[("inner", false), ("left", true)])?;
+    if !section.has("on") {
+        section.problem("on", "`on` is missing: expected the columns that must be equal");
+    }
+    let outer = section.choice_or("kind", &[("inner", false), ("left", true)], false);
     let prefix = section.string("prefix").unwrap_or_else(|| "right_".to_owned());
-    let ((left, left_schema), (right, right_schema), names) = (left?, right?, names?);
+    let ((left, left_schema), (right, right_schema), names, outer) = (left?, right?, names?, outer?);
     let mut on = Vec::new();
     let mut good = true;
     for (l, r) in &names {

@@ -47,7 +47,6 @@ and reported with reason `expression`. When the row goes from the input, so does
         },
     ],
     example: "\
-[pipeline]
 name = \"fares\"
 
 [sources.trips]
@@ -102,7 +101,7 @@ fn columns(section: &mut Section<'_>, schema: &Schema) -> Option<Vec<(String, Ex
         match Expression::parse(&text, schema) {
             Ok(expression) => listed.push((name, expression)),
             Err(message) => {
-                section.problem("columns", format!("`{name}`: {message}"));
+                section.problem(&format!("columns.{name}"), message);
                 good = false;
             }
         }

@@ -52,7 +52,6 @@ infinite or negative), `not_finite` (the new value would be none).",
         OptionDef { name: "partition", shape: "list of column names", default: Some("one table"), doc: "Each combination of these learns for itself; they also spread the work over the workers." },
     ],
     example: "\
-[pipeline]
 name = \"zones\"
 
 [sources.trips]
@@ -81,14 +80,16 @@ fn plan(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<StepPlan
     let state = section.column("state", schema);
     let next_state = section.column("next_state", schema);
     let reward = section.column("reward", schema);
-    let duration = if section.has("duration") { Some(section.column("duration", schema)?) } else { None };
-    let partition = if section.has("partition") { section.columns("partition", schema)? } else { Vec::new() };
+    let duration = if section.has("duration") { section.column("duration", schema).map(Some) } else { Some(None) };
+    let partition = if section.has("partition") { section.columns("partition", schema) } else { Some(Vec::new()) };
     let mut number = |key: &'static str, default: Option<f64>| {
-        let given = section.float(key);
-        if given.is_none() && default.is_none() && !section.has(key) {
-            section.problem(key, format!("`{key}` is missing: a number"));
+        if section.has(key) {
+            return section.float(key);
         }
-        if section.has(key) { given } else { default }
+        if default.is_none() {
+            section.problem(key, format!("`{key}` is missing: expected a number"));
+        }
+        default
     };
     let alpha = number("alpha", None);
     let gamma = number("gamma", None);
@@ -97,7 +98,7 @@ fn plan(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<StepPlan
     let td = TdValue::new(
         &relation,
         schema,
-        Transition { state: state?, next_state: next_state?, reward: reward?, duration, partition },
+        Transition { state: state?, next_state: next_state?, reward: reward?, duration: duration?, partition: partition? },
         Rates { alpha: alpha?, gamma: gamma?, initial: initial?, duration_unit_secs: duration_unit_secs? },
     );
     match td {

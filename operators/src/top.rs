@@ -39,7 +39,6 @@ the output.",
         OptionDef { name: "rank", shape: "string", default: Some("rank"), doc: "The name of the column with the places." },
     ],
     example: "\
-[pipeline]
 name = \"leaders\"
 
 [sources.players]
@@ -63,9 +62,9 @@ fn plan(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<StepPlan
     let (relation, schema) = relations.input(section, "input")?;
     let by = if section.has("by") { section.columns("by", schema) } else { Some(Vec::new()) };
     let texts = section.required_strings("order");
-    let k = section.int("k");
+    let k = section.int_in("k", 1..=i64::MAX);
     if !section.has("k") {
-        section.problem("k", "`k` is missing: how many rows of each group are kept");
+        section.problem("k", "`k` is missing: expected how many rows of each group are kept");
     }
     let rank = section.string("rank").unwrap_or_else(|| "rank".to_owned());
     let mut order = Vec::new();
@@ -80,12 +79,7 @@ fn plan(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<StepPlan
             }
         }
     }
-    let k = k?;
-    if k < 1 {
-        section.problem("k", format!("`k` is {k}, and must be at least 1"));
-        good = false;
-    }
-    let (by, true) = (by?, good) else { return None };
+    let (by, k, true) = (by?, k?, good) else { return None };
     match Top::new(&relation, schema, by, order, k as usize, &rank) {
         Ok(top) => Some(top.plan()),
         Err(message) => {

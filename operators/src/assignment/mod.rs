@@ -154,7 +154,6 @@ the components a change touches.",
         },
     ],
     example: "\
-[pipeline]
 name = \"dispatch\"
 
 [sources.orders]
