@@ -1,7 +1,7 @@
 # The commands of this repository, each from nothing: what the machine lacks is installed first.
 #
-# Everything is built in one profile, release, and with one set of features (the whole workspace): RocksDB and
-# DataFusion, which take most of the time, are compiled once. A build cache outside the clone: CARGO_TARGET_DIR.
+# Everything is built in one profile, release, and with one set of features: RocksDB and DataFusion, which take most of
+# the time, are compiled once. CARGO_TARGET_DIR may name a build cache outside the clone.
 
 .PHONY: help demo test bench build setup lint fmt docs clean
 
@@ -18,8 +18,9 @@ help:
 setup:
 	@scripts/setup
 
+# One test beside the program: with it cargo chooses features as `cargo test` does, else both would build DataFusion.
 build: setup
-	cargo build --release --workspace
+	cargo build --release --workspace --bins --test tidy
 
 demo: build
 	@scripts/demo

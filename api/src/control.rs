@@ -37,7 +37,7 @@ pub(crate) async fn pipelines(State(control): State<Arc<Control>>, uri: Uri) -> 
             let mut source = describe(&s.schema);
             source["name"] = json!(s.name);
             source["type"] = json!(s.connector_name);
-            source["reads"] = json!(s.connector.describe());
+            source["reads"] = json!(plan.concealed.hide(&s.connector.describe()));
             source
         })
         .collect();
@@ -54,7 +54,7 @@ pub(crate) async fn pipelines(State(control): State<Arc<Control>>, uri: Uri) -> 
                 })
                 .collect();
             let inputs: Vec<&str> = s.plan.inputs.iter().map(|i| i.relation.as_str()).collect();
-            json!({"name": s.name, "operator": s.operator, "inputs": inputs, "detail": s.plan.detail, "outputs": outputs})
+            json!({"name": s.name, "operator": s.operator, "inputs": inputs, "detail": plan.concealed.hide(&s.plan.detail), "outputs": outputs})
         })
         .collect();
     let pipeline = json!({

@@ -1,5 +1,7 @@
 //! The read side as clients see it, over a store whose epochs are made by hand.
 
+#![allow(clippy::disallowed_methods, reason = "tests are their own edge")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -526,15 +528,14 @@ async fn routes_of_the_read_side_are_served_and_refuse_what_they_do_not_take() {
     }
 }
 
-/// Compares a file under `docs/` with what the lists give. With `THALWEG_UPDATE` set, writes it.
-#[allow(clippy::disallowed_methods)]
+/// Compares a file under `docs/` with what the lists give. With `UPDATE` set, writes it.
 fn check_fresh(name: &str, text: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
-    if std::env::var_os("THALWEG_UPDATE").is_some() {
+    if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, text).unwrap();
     }
     let stored = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(stored == text, "docs/{name} is stale: THALWEG_UPDATE=1 cargo test --release -p thalweg-api writes it");
+    assert!(stored == text, "docs/{name} is stale: UPDATE=1 cargo test --release -p thalweg-api writes it");
 }
 
 #[test]

@@ -1,1 +1,94 @@
-//! placeholder
+//! The benches behind `thalweg bench`: each measures its own limit in the same run, interleaved with Thalweg.
+//!
+//! A figure is the median of several repetitions, printed with the least and the greatest of them and, where there is
+//! a limit to compare with, the ratio of the two medians. Ratios hold from one machine to the next better than times.
+#![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
+
+mod aggregate;
+mod commit;
+mod csv;
+mod feed;
+mod http;
+mod latency;
+mod lookup;
+mod machine;
+mod measure;
+mod memory;
+mod recovery;
+mod report;
+mod subject;
+
+use std::path::PathBuf;
+
+use crate::machine::Scratch;
+use crate::report::Report;
+
+/// How to run a bench.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// One JSON object a line instead of a table.
+    pub json: bool,
+    /// Fewer and smaller runs: to see that a bench works, not to quote it.
+    pub quick: bool,
+    /// Where to put what the bench writes: a disk like the one the daemon would use. Removed afterwards.
+    pub dir: PathBuf,
+    /// The daemon's binary, for the benches that need a process of their own.
+    pub thalweg: PathBuf,
+}
+
+impl Options {
+    fn repetitions(&self) -> usize {
+        if self.quick { 2 } else { 5 }
+    }
+
+    fn pick<T>(&self, full: T, quick: T) -> T {
+        if self.quick { quick } else { full }
+    }
+}
+
+/// What every bench looks like from here.
+type Bench = fn(&Options, &Scratch, &mut Report) -> Result<(), String>;
+
+/// Every bench: its name, and in one sentence what it measures against what.
+pub const BENCHES: &[(&str, &str)] = &[
+    ("aggregate", "From a CSV file to a durable view of count, sum, min and max by key, against a bare loop with a hash map."),
+    ("commit", "Durable epochs of 1,000 to 100,000 rows, against raw RocksDB and a file that is appended to and synced."),
+    ("lookup", "Point lookups over HTTP while 50,000 events a second come in, against a bare axum server."),
+    ("latency", "From an event's being written to its being durable and readable, against a bare loop that syncs a log."),
+    ("recovery", "From kill -9 to the first read served and to taking records again, against a bare scan of the same rows."),
+    ("memory", "Resident bytes for each row of a table and a view of it, against the bytes of the row."),
+];
+
+/// Runs a bench and prints its figures on standard output.
+///
+/// # Errors
+/// There is no bench of that name, something of the machine fails, or a result is wrong: a bench checks what it ran.
+pub fn run(name: &str, options: &Options) -> Result<(), String> {
+    let bench: Bench = match name {
+        "aggregate" => aggregate::run,
+        "commit" => commit::run,
+        "lookup" => lookup::run,
+        "latency" => latency::run,
+        "recovery" => recovery::run,
+        "memory" => memory::run,
+        _ => {
+            let names: Vec<&str> = BENCHES.iter().map(|(n, _)| *n).collect();
+            return Err(format!("there is no bench `{name}`; there are {}", names.join(", ")));
+        }
+    };
+    let scratch = Scratch::new(&options.dir.join(name))?;
+    let mut report = Report::new(name, options);
+    bench(options, &scratch, &mut report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bench_of_another_name_is_refused_with_the_names_there_are() {
+        let options = Options { json: true, quick: true, dir: PathBuf::new(), thalweg: PathBuf::new() };
+        let message = run("nothing", &options).unwrap_err();
+        assert!(BENCHES.iter().all(|(name, _)| message.contains(name)), "{message}");
+    }
+}

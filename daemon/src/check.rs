@@ -59,9 +59,23 @@ pub fn infer(arguments: &Infer) -> Result<(), Failure> {
 
 /// `thalweg verify`.
 pub fn verify(arguments: &Verify) -> Result<(), Failure> {
-    let report = storage::verify(&arguments.data).map_err(Failure::broken)?;
-    println!("{report}");
-    if report.is_sound() { Ok(()) } else { Err(Failure::broken("the store is damaged")) }
+    let report = storage::Store::verify(&arguments.data).map_err(Failure::broken)?;
+    println!("epochs {} to {}, {} records, {} bytes read", report.since, report.committed, report.records, report.bytes);
+    for relation in &report.relations {
+        let verdict = match relation.matches {
+            Some(true) => "as committed",
+            Some(false) => "NOT AS COMMITTED",
+            None => "not compared",
+        };
+        println!("{:<32} {:>12} rows  {:032x}  {verdict}", relation.name, relation.digest.rows, relation.digest.sum);
+    }
+    for problem in &report.problems {
+        println!("damage: {}: {}", problem.subject, problem.detail);
+    }
+    if report.problems_unlisted > 0 {
+        println!("damage: and {} more", report.problems_unlisted);
+    }
+    if report.is_ok() { Ok(()) } else { Err(Failure::broken("the store is damaged")) }
 }
 
 /// `thalweg bench`.

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::ops::Bound;
 use std::path::Path;
 
+use arrow::array::RecordBatch;
 use storage::{RelationId, RelationKind, Snapshot, Store};
 use types::{Epoch, RowCodec, Schema, Value};
 
@@ -80,7 +81,10 @@ pub fn get(data: &Path, view: &str, key: &[String], as_of: Option<Epoch>, out: &
     let cells = api::parse_key(codec.schema(), key).map_err(Error::Key)?;
     let key = codec.key_of(&cells);
     let value = store.snapshot(as_of)?.get(relation, &key)?.ok_or_else(|| Error::NoRow { view: view.to_owned() })?;
-    print_rows(&codec, &[(key, value.to_vec())], |_| true, out)
+    let mut text = Vec::new();
+    codec.write_json(&mut text, &key, &value)?;
+    text.push(b'\n');
+    Ok(out.write_all(&text)?)
 }
 
 /// `thalweg dump --view V --data DIR`: every row of a view at one epoch, in key order. Gives the epoch.
@@ -88,7 +92,7 @@ pub fn dump(data: &Path, view: &str, as_of: Option<Epoch>, out: &mut dyn Write) 
     let store = Store::open_read_only(data)?;
     let (relation, codec) = find(&store, view)?;
     let snapshot = store.snapshot(as_of)?;
-    print_scan(&snapshot, relation, &codec, |_| true, out)?;
+    print_scan(&snapshot, relation, &codec, &[], out)?;
     Ok(snapshot.epoch())
 }
 
@@ -103,7 +107,7 @@ pub fn faults(data: &Path, source: Option<&str>, reason: Option<&str>, out: &mut
         .filter_map(|(column, value)| Some((column?, Value::Str(value?.to_owned()))))
         .collect();
     let snapshot = store.snapshot(None)?;
-    print_scan(&snapshot, relation, &codec, |row| wanted.iter().all(|(i, v)| row(*i) == *v), out)?;
+    print_scan(&snapshot, relation, &codec, &wanted, out)?;
     Ok(snapshot.epoch())
 }
 
@@ -120,43 +124,36 @@ fn schema(name: &str, json: &str) -> Result<Schema, Error> {
     serde_json::from_str(json).map_err(|e| Error::Schema { name: name.to_owned(), reason: e.to_string() })
 }
 
-/// Rows decoded at a time.
+/// Rows printed at a time.
 const CHUNK_ROWS: usize = 1024;
 
+/// Prints the rows that have these cells.
 fn print_scan(
     snapshot: &Snapshot,
     relation: RelationId,
     codec: &RowCodec,
-    wanted: impl Fn(&dyn Fn(usize) -> Value) -> bool,
+    wanted: &[(usize, Value)],
     out: &mut dyn Write,
 ) -> Result<(), Error> {
     let mut rows = snapshot.scan(relation, Bound::Unbounded, Bound::Unbounded);
+    let mut text = Vec::new();
     loop {
-        let mut chunk = Vec::with_capacity(CHUNK_ROWS);
-        for row in rows.by_ref().take(CHUNK_ROWS) {
-            let (key, value) = row?;
-            chunk.push((key.to_vec(), value.to_vec()));
-        }
+        let chunk: Vec<(Vec<u8>, Vec<u8>)> = rows.by_ref().take(CHUNK_ROWS).collect::<Result<_, _>>()?;
         if chunk.is_empty() {
             return Ok(());
         }
-        print_rows(codec, &chunk, &wanted, out)?;
-    }
-}
-
-fn print_rows(
-    codec: &RowCodec,
-    rows: &[(Vec<u8>, Vec<u8>)],
-    wanted: impl Fn(&dyn Fn(usize) -> Value) -> bool,
-    out: &mut dyn Write,
-) -> Result<(), Error> {
-    let batch = codec.decode(rows.iter().map(|(k, v)| (k.as_slice(), v.as_slice())))?;
-    let mut text = Vec::new();
-    for row in 0..batch.num_rows() {
-        if wanted(&|column| Value::at(batch.column(column), row)) {
-            types::json::write_row(&mut text, codec.schema(), &batch, row);
-            text.push(b'\n');
+        let cells = match wanted {
+            [] => None,
+            _ => Some(codec.decode(chunk.iter().map(|(k, v)| (k.as_slice(), v.as_slice())))?),
+        };
+        text.clear();
+        for (i, (key, value)) in chunk.iter().enumerate() {
+            let passes = |rows: &RecordBatch| wanted.iter().all(|(column, v)| Value::at(rows.column(*column), i) == *v);
+            if cells.as_ref().is_none_or(passes) {
+                codec.write_json(&mut text, key, value)?;
+                text.push(b'\n');
+            }
         }
+        out.write_all(&text)?;
     }
-    Ok(out.write_all(&text)?)
 }

@@ -34,6 +34,8 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
     options.plan = plan.fingerprint();
     options.relations = engine::relation_specs(&plan);
     options.retain_epochs = plan.settings.retain_epochs;
+    options.stage_rows = plan.settings.stage_rows;
+    options.apply_rows = plan.settings.apply_rows;
     let at = crash.clone();
     options.hook = Arc::new(move |point| at.pass(point.name()));
     let store = storage::Store::open(options).map_err(Failure::broken)?;

@@ -128,6 +128,8 @@ fn plan() -> Plan {
             stored: true,
         }],
         steps: vec![PlannedStep { name: "copy".into(), operator: "pass".into(), plan: step, origin: Origin::Recomputed }],
+        tests: Vec::new(),
+        concealed: engine::pipeline::Concealed::default(),
     }
 }
 

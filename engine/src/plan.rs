@@ -74,15 +74,14 @@ impl Plan {
             schema: &s.schema,
         });
         let views = self.steps.iter().flat_map(PlannedStep::relations);
-        tables
-            .chain(views.map(|(name, schema)| PlannedRelation { name, kind: RelationKind::View, schema }))
-            .collect()
+        tables.chain(views.map(|(name, schema)| PlannedRelation { name, kind: RelationKind::View, schema })).collect()
     }
 
     /// The schema of a source or of a step's output, stored or not.
     pub fn schema(&self, relation: &str) -> Option<&Schema> {
         let source = self.sources.iter().find(|s| s.name == relation).map(|s| &s.schema);
-        source.or_else(|| self.steps.iter().flat_map(PlannedStep::relations).find(|(n, _)| n == relation).map(|(_, s)| s))
+        source
+            .or_else(|| self.steps.iter().flat_map(PlannedStep::relations).find(|(n, _)| n == relation).map(|(_, s)| s))
     }
 
     /// The plan as text: see [`explain::text`].
@@ -141,11 +140,22 @@ pub struct Settings {
     pub epochs_in_flight_max: usize,
     /// Epochs that can be read with `as_of` and whose changes can be subscribed to. `[retain] epochs`, default 1,000.
     pub retain_epochs: u64,
+    /// An epoch that changes at least this many rows is staged as a sorted file. `[store] stage_rows`, default 50,000.
+    pub stage_rows: usize,
+    /// A relation's changed rows in memory beyond this are moved to disk. `[store] apply_rows`, default 500,000.
+    pub apply_rows: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { epoch_rows_max: 10_000, epoch_interval_ms: 20, epochs_in_flight_max: 4, retain_epochs: 1_000 }
+        Settings {
+            epoch_rows_max: 10_000,
+            epoch_interval_ms: 20,
+            epochs_in_flight_max: 4,
+            retain_epochs: 1_000,
+            stage_rows: 50_000,
+            apply_rows: 500_000,
+        }
     }
 }
 

@@ -275,8 +275,8 @@ fn model_cell(output: Output, rows: &[Row]) -> Value {
         Output::Count(a) => Value::Int(cells(a).len() as i64),
         Output::Sum(a) => model_sum(&cells(a)),
         Output::Avg(a) => match model_sum(&cells(a)) {
-            Value::Decimal(sum) => Value::Float(sum as f64 / cells(a).len() as f64),
-            Value::Float(sum) => Value::Float(sum / cells(a).len() as f64),
+            Value::Decimal(sum) => Value::Float(sum as f64 / cells(a).len() as f64 + 0.0),
+            Value::Float(sum) => Value::Float(sum / cells(a).len() as f64 + 0.0),
             _ => Value::Null,
         },
         Output::Min(a) => cells(a).into_iter().min().cloned().unwrap_or(Value::Null),

@@ -8,6 +8,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, SchemaRef, TimestampMicrosecondType};
 use arrow::row::{RowConverter, SortField};
 use engine::catalogue::{Model, OperatorDef, OptionDef, Relations, Row};
+use engine::metrics::TD_ERROR;
 use engine::operator::{Context, HistoryOperator, StepKind};
 use engine::pipeline::Section;
 use engine::plan::{Route, StepInput, StepOutput, StepPlan};
@@ -294,9 +295,6 @@ struct Learner {
     before: Vec<(f64, i64, i64)>,
     errors: Errors,
 }
-
-/// The gauge it sets: the mean absolute TD error of the last epoch with events.
-const TD_ERROR: &str = "thalweg_td_error";
 
 /// The mean absolute TD error of an epoch.
 #[derive(Default)]

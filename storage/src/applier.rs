@@ -23,10 +23,11 @@ const SMALL_RUN_BYTES: usize = 512 << 10;
 const RUNS_BYTES_SOFT: usize = 256 << 20;
 /// With this much, commits wait.
 const RUNS_BYTES_HARD: usize = 768 << 20;
-/// Runs that reach back further than this many epochs are moved however small they are: they hold back trimming,
-/// and the next open must look for them.
+/// Runs that reach back further than what is retained, but within these, are moved however small they are: they hold
+/// back trimming, and the next open must look for them.
+const PENDING_EPOCHS_MIN: u64 = 64;
 const PENDING_EPOCHS_MAX: u64 = 4_096;
-/// Up to this many rows go through the memtable rather than a file of their own.
+/// Fewer rows than this go through the memtable rather than a file of their own.
 const FILE_ROWS_MIN: usize = 8_192;
 /// Old changes are forgotten so many epochs at a time: a quarter of what is retained, within these.
 const TRIM_EPOCHS_MIN: u64 = 16;
@@ -215,16 +216,20 @@ fn rows_of(runs: &[Arc<Run>]) -> usize {
 fn due(shared: &Shared) -> Option<RelationId> {
     let memory = shared.memory();
     let committed = shared.committed();
+    let pending_max = shared.options.retain_epochs.clamp(PENDING_EPOCHS_MIN, PENDING_EPOCHS_MAX);
     let is_due = |runs: &[Arc<Run>]| {
         rows_of(runs) >= shared.options.apply_rows.max(1)
             || bytes_of(runs) >= Options::APPLY_BYTES
-            || runs.first().is_some_and(|r| r.min_epoch + PENDING_EPOCHS_MAX < committed)
+            || runs.first().is_some_and(|r| r.min_epoch + pending_max < committed)
     };
-    let found = memory.iter().position(|runs| is_due(runs)).or_else(|| {
-        let (largest, _) = memory.iter().enumerate().max_by_key(|(_, runs)| bytes_of(runs))?;
-        (runs_bytes(shared) >= RUNS_BYTES_SOFT).then_some(largest)
-    })?;
-    Some(RelationId(found as u32))
+    // The one that reaches back furthest: so each gets its turn, and the log to be redone is shortened soonest.
+    let oldest = |runs: &[Arc<Run>]| runs.first().map_or(Epoch::MAX, |r| r.min_epoch);
+    let all = || memory.iter().enumerate();
+    let found = all().filter(|(_, runs)| is_due(runs)).min_by_key(|(_, runs)| oldest(runs)).or_else(|| {
+        let full = runs_bytes(shared) >= RUNS_BYTES_SOFT;
+        all().max_by_key(|(_, runs)| bytes_of(runs)).filter(|_| full)
+    });
+    found.map(|(index, _)| RelationId(index as u32))
 }
 
 fn wants(shared: &Shared) -> bool {
@@ -367,7 +372,7 @@ impl Applier {
         let (mut key, mut value) = (Vec::new(), Vec::new());
         let mut tombstones = 0;
         let mut batch = WriteBatch::default();
-        if rows_of(&runs) < FILE_ROWS_MIN && bytes_of(&runs) < SMALL_RUN_BYTES * 4 {
+        if rows_of(&runs) < FILE_ROWS_MIN.min(shared.options.apply_rows) && bytes_of(&runs) < SMALL_RUN_BYTES * 4 {
             let family = shared.family(format::ROWS);
             let Ok(()) = run::for_each_kept(&runs, horizon, |e| {
                 keys.write(&mut key, e.key, e.epoch);

@@ -11,7 +11,7 @@ use types::{Digest, Epoch};
 
 use crate::format::{self, RowKeys};
 use crate::retention::Pin;
-use crate::run::Merge;
+use crate::run::{self, Merge};
 use crate::store::Memory;
 use crate::{Error, RelationId, RelationKind, Store, lock, open};
 
@@ -127,8 +127,9 @@ impl Snapshot {
     ) -> Result<Option<T>, Error> {
         let keys = self.check(relation)?;
         let epoch = self.epoch();
+        let hash = run::hash_of(key);
         for run in self.memory[relation.0 as usize].iter().rev() {
-            if let Some(e) = run.find(key, epoch) {
+            if let Some(e) = run.find(key, hash, epoch) {
                 return Ok(found(e.epoch, e.row));
             }
         }

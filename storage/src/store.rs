@@ -15,7 +15,7 @@ use types::{ChangeSet, Digest, Epoch, Remap};
 use crate::applier::Work;
 use crate::format::{self, CHUNK_BYTES, CHUNK_HEADER, Class, CommitRecord, RelationCommit};
 use crate::journal::Journal;
-use crate::open::HighWater;
+use crate::open::{Damage, HighWater};
 use crate::retention::Retention;
 use crate::run::{self, RUN_BYTES_MAX, Run};
 use crate::{
@@ -107,6 +107,8 @@ pub(crate) struct Shared {
     pub by_name: BTreeMap<String, RelationId>,
     pub memory: RwLock<Arc<Memory>>,
     pub writer: Mutex<Writer>,
+    /// The last commit's record, for those who must not wait for the next.
+    pub newest: Mutex<Arc<CommitRecord>>,
     /// The last epoch whose remap is logged.
     pub sealed: Mutex<Epoch>,
     pub committed: AtomicU64,
@@ -127,7 +129,7 @@ pub(crate) struct Shared {
 /// What the next commit builds on.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    pub last: CommitRecord,
+    pub last: Arc<CommitRecord>,
     pub crc: u32,
 }
 
@@ -138,7 +140,7 @@ impl Store {
     /// [`Error::Locked`], [`Error::NotAStore`], [`Error::Format`], [`Error::ForeignPlan`]: it is not ours to open.
     /// [`Error::Damaged`]: something that was acknowledged is missing or wrong. [`Error::Failed`]: the machine.
     pub fn open(options: Options) -> Result<Store, Error> {
-        let shared = Arc::new(open::open(options, false)?);
+        let shared = Arc::new(open::open(options, false, &mut Damage::default())?);
         let applier = applier::start(shared.clone())?;
         Ok(Store { handle: Arc::new(Handle { shared, applier: Mutex::new(Some(applier)) }) })
     }
@@ -146,7 +148,11 @@ impl Store {
     /// Opens a store, whosever it is, to look at it while its daemon is stopped. It takes the same lock, and finishes
     /// what a crash interrupted; beyond that it writes nothing.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Store, Error> {
-        let shared = Arc::new(open::open(Options::new(path.as_ref()), true)?);
+        Store::open_tolerant(path.as_ref(), &mut Damage::default())
+    }
+
+    pub(crate) fn open_tolerant(path: &Path, damage: &mut Damage) -> Result<Store, Error> {
+        let shared = Arc::new(open::open(Options::new(path), true, damage)?);
         Ok(Store { handle: Arc::new(Handle { shared, applier: Mutex::new(None) }) })
     }
 
@@ -293,8 +299,8 @@ impl Store {
 
     /// A relation's digest as of the last committed epoch. Nothing for state and for unknown relations.
     pub fn digest(&self, relation: RelationId) -> Digest {
-        let writer = lock(&self.shared().writer);
-        writer.last.relations.get(relation.0 as usize).map(|r| r.digest).unwrap_or_default()
+        let newest = lock(&self.shared().newest).clone();
+        newest.relations.get(relation.0 as usize).map(|r| r.digest).unwrap_or_default()
     }
 
     /// A relation's digest as of an epoch.
@@ -332,6 +338,15 @@ impl Store {
     /// Only if it is not ours to open or cannot be found; damage is reported, not an error.
     pub fn verify(path: impl AsRef<Path>) -> Result<VerifyReport, Error> {
         verify::verify(path.as_ref())
+    }
+
+    /// Compacts all files now, so that everything forgotten is gone from them. Slow, blocks, and never needed: for
+    /// tests and for those who want to see the least a store takes.
+    pub fn compact(&self) {
+        let shared = self.shared();
+        for family in format::FAMILIES {
+            shared.db.compact_range_cf(shared.family(family), None::<&[u8]>, None::<&[u8]>);
+        }
     }
 
     /// The store in numbers.
@@ -563,7 +578,8 @@ impl Shared {
 
         self.add_runs(encoded);
         self.horizon.store(record.horizon, Ordering::Release);
-        (writer.last, writer.crc) = (record, crc);
+        (writer.last, writer.crc) = (Arc::new(record), crc);
+        *lock(&self.newest) = writer.last.clone();
         self.committed.store(epoch, Ordering::Release);
         bomb.armed = false;
         drop(writer);
@@ -756,7 +772,7 @@ fn encode(epoch: Epoch, info: &RelationInfo, last: Digest, set: &ChangeSet) -> E
     close(&mut run, start, runs.len());
     runs.push(run);
     for run in &mut runs {
-        run.shrink();
+        run.finish();
     }
     let commit = RelationCommit { digest, changes: set.len() as u64, chunks: chunks.len() as u32 };
     Encoded { relation: info.id, class, runs, chunks, commit }

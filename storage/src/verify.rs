@@ -9,7 +9,8 @@ use types::{Digest, Epoch};
 
 use crate::format::{self, CHUNK_HEADER, CommitRecord};
 use crate::store::Shared;
-use crate::{Consequence, Error, RelationKind, Store, journal, run};
+use crate::open::Damage;
+use crate::{Consequence, Error, RelationId, RelationKind, Store, journal, run};
 
 /// More problems than this are counted, not listed.
 const PROBLEMS_MAX: usize = 1_000;
@@ -61,8 +62,13 @@ impl VerifyReport {
     }
 
     fn problem(&mut self, subject: impl Into<String>, detail: impl Into<String>) {
+        let problem = Problem { subject: subject.into(), detail: detail.into() };
+        // What was seen on opening is seen again on reading everything.
+        if self.problems.contains(&problem) {
+            return;
+        }
         if self.problems.len() < PROBLEMS_MAX {
-            self.problems.push(Problem { subject: subject.into(), detail: detail.into() });
+            self.problems.push(problem);
         } else {
             self.problems_unlisted += 1;
         }
@@ -78,7 +84,8 @@ impl VerifyReport {
 
 pub(crate) fn verify(path: &Path) -> Result<VerifyReport, Error> {
     let mut report = VerifyReport::default();
-    let store = match Store::open_read_only(path) {
+    let mut damage = Damage { tolerated: true, ..Damage::default() };
+    let store = match Store::open_tolerant(path, &mut damage) {
         Ok(store) => store,
         Err(e) if e.consequence() == Consequence::Damaged => {
             report.note(e);
@@ -90,6 +97,9 @@ pub(crate) fn verify(path: &Path) -> Result<VerifyReport, Error> {
         }
         Err(e) => return Err(e),
     };
+    for e in damage.found {
+        report.note(e);
+    }
     let shared = store.shared();
     report.committed = store.committed();
     report.since = store.since();
@@ -120,7 +130,7 @@ pub(crate) fn verify(path: &Path) -> Result<VerifyReport, Error> {
         }
         Ok(())
     });
-    digests(&store, rows_whole, &mut report);
+    digests(&store, rows_whole, &damage.incomplete, &mut report);
     Ok(report)
 }
 
@@ -251,7 +261,7 @@ fn changes(shared: &Shared, commits: &BTreeMap<Epoch, CommitRecord>, report: &mu
 }
 
 /// Recomputes every relation's digest from its rows.
-fn digests(store: &Store, rows_whole: bool, report: &mut VerifyReport) {
+fn digests(store: &Store, rows_whole: bool, incomplete: &[RelationId], report: &mut VerifyReport) {
     let shared = store.shared();
     let snapshot = match store.snapshot(Some(store.committed())) {
         Ok(s) => s,
@@ -260,7 +270,7 @@ fn digests(store: &Store, rows_whole: bool, report: &mut VerifyReport) {
     for info in &shared.relations {
         let mut digest = Digest::default();
         let mut scan = snapshot.scan(info.id, Bound::Unbounded, Bound::Unbounded);
-        let mut whole = rows_whole;
+        let mut whole = rows_whole && !incomplete.contains(&info.id);
         while let Some(row) = scan.next_row() {
             match row {
                 Ok(row) if info.kind == RelationKind::State => {

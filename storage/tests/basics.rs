@@ -12,7 +12,7 @@ use storage::{Consequence, EpochCommit, Error, Options, RelationId, RelationKind
 use types::ChangeSet;
 
 fn fresh() -> (tempfile::TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let store = Store::open(options(dir.path().join("store"))).unwrap();
     (dir, store)
 }
@@ -197,7 +197,7 @@ fn a_closed_store_is_read_and_not_written() {
 
 #[test]
 fn a_path_that_cannot_be_a_folder_is_named() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
     let e = Store::open(options(&file)).unwrap_err();
@@ -254,7 +254,7 @@ fn state_is_kept_as_of_the_newest_epochs_only() {
 
 #[test]
 fn bounds_are_bytes_and_need_not_be_keys() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     // Half in runs, half in `rows`.
     for apply_rows in [1, usize::MAX] {
         let path = dir.path().join(apply_rows.to_string());
@@ -297,7 +297,7 @@ fn wait_applied(store: &Store, times: u64) {
 
 #[test]
 fn deleted_rows_are_swept_and_stay_deleted() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir();
     let path = dir.path().join("store");
     let open = || Store::open(Options { apply_rows: 1, retain_epochs: 1, ..options(&path) }).unwrap();
     let store = open();

@@ -111,6 +111,8 @@ fn plan(rows: i64, epoch_rows_max: usize) -> Plan {
     Plan {
         name: "test".into(),
         base_dir: PathBuf::from("."),
+        tests: Vec::new(),
+        concealed: engine::pipeline::Concealed::NOTHING,
         settings: Settings { epoch_rows_max, epoch_interval_ms: 1, ..Settings::default() },
         sources: vec![orders, source("events", Script::new(event_columns.clone(), event_rows, 37), event_columns, &events)],
         steps: vec![

@@ -11,7 +11,12 @@ use crate::plan::{Plan, Settings};
 
 /// The keys of `[epoch]`.
 pub const EPOCH_OPTIONS: [OptionDef; 3] = [
-    OptionDef { name: "rows_max", shape: "int64", default: Some("10000"), doc: "An epoch is closed when it has this many rows." },
+    OptionDef {
+        name: "rows_max",
+        shape: "int64",
+        default: Some("10000"),
+        doc: "An epoch is closed when it has this many rows.",
+    },
     OptionDef {
         name: "interval_ms",
         shape: "int64",
@@ -34,7 +39,23 @@ pub const RETAIN_OPTIONS: [OptionDef; 1] = [OptionDef {
     doc: "How many epochs back can be read with `as_of`, and how far back changes can be subscribed to.",
 }];
 
-const TOP_KEYS: [&str; 7] = ["name", "epoch", "retain", "sources", "steps", "sinks", "tests"];
+/// The keys of `[store]`.
+pub const STORE_OPTIONS: [OptionDef; 2] = [
+    OptionDef {
+        name: "stage_rows",
+        shape: "int64",
+        default: Some("50000"),
+        doc: "An epoch that changes at least this many rows is written as a sorted file instead of through the log.",
+    },
+    OptionDef {
+        name: "apply_rows",
+        shape: "int64",
+        default: Some("500000"),
+        doc: "When a relation has this many changed rows in memory, they are moved into sorted files.",
+    },
+];
+
+const TOP_KEYS: [&str; 8] = ["name", "epoch", "retain", "store", "sources", "steps", "sinks", "tests"];
 
 /// Reads a pipeline file. `path` is what the file is called and where relative paths start from; it is not opened.
 /// `env` gives the value of an environment variable.
@@ -64,7 +85,8 @@ fn file(reading: &Reading, path: &Path, table: &Table, catalogue: &Catalogue) ->
     let mut top = Section::new(reading, String::new(), 0, table);
     let name = top.required_string("name");
     if let Some(name) = &name
-        && (name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b)))
+        && (name.is_empty()
+            || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b)))
     {
         top.problem("name", format!("`{name}` is no name for a pipeline: expected a-z, 0-9, `_` and `-`"));
     }
@@ -102,7 +124,15 @@ fn file(reading: &Reading, path: &Path, table: &Table, catalogue: &Catalogue) ->
     let tests = cases::read(reading, &mut top, &sources, &known);
     top.finish(&TOP_KEYS, true);
     origin::derive(&mut sources, &mut steps);
-    Some(Plan { name: name?, base_dir, settings: settings?, sources, steps, tests, concealed: super::Concealed::NOTHING })
+    Some(Plan {
+        name: name?,
+        base_dir,
+        settings: settings?,
+        sources,
+        steps,
+        tests,
+        concealed: super::Concealed::NOTHING,
+    })
 }
 
 /// The entries of a table of tables; `None` if it is none.
@@ -119,17 +149,27 @@ fn entries<'t>(top: &mut Section<'t>, key: &'static str) -> Option<Vec<&'t Entry
 fn settings(top: &mut Section<'_>) -> Option<Settings> {
     let defaults = Settings::default();
     let (rows, interval, in_flight) = match top.section("epoch") {
-        Some(mut epoch) => {
-            (epoch.int_in("rows_max", 1..=10_000_000), epoch.int_in("interval_ms", 1..=60_000), epoch.int_in("in_flight_max", 1..=1_000))
-        }
+        Some(mut epoch) => (
+            epoch.int_in("rows_max", 1..=10_000_000),
+            epoch.int_in("interval_ms", 1..=60_000),
+            epoch.int_in("in_flight_max", 1..=1_000),
+        ),
         None => (None, None, None),
     };
     let epochs = top.section("retain").and_then(|mut retain| retain.int_in("epochs", 1..=i64::MAX));
+    let (stage, apply) = match top.section("store") {
+        Some(mut store) => {
+            (store.int_in("stage_rows", 1..=1_000_000_000), store.int_in("apply_rows", 1..=1_000_000_000))
+        }
+        None => (None, None),
+    };
     Some(Settings {
         epoch_rows_max: rows.map_or(defaults.epoch_rows_max, |v| v as usize),
         epoch_interval_ms: interval.map_or(defaults.epoch_interval_ms, |v| v as u64),
         epochs_in_flight_max: in_flight.map_or(defaults.epochs_in_flight_max, |v| v as usize),
         retain_epochs: epochs.map_or(defaults.retain_epochs, |v| v as u64),
+        stage_rows: stage.map_or(defaults.stage_rows, |v| v as usize),
+        apply_rows: apply.map_or(defaults.apply_rows, |v| v as usize),
     })
 }
 
@@ -159,7 +199,11 @@ fn check_name<'t>(reading: &Reading, what: &'t str, entry: &'t Entry, taken: &mu
             &format!("{name:?} is no name for a {what}: expected a-z, 0-9 and `_`, no digit first"),
         );
     } else if name == crate::FAULTS {
-        reading.problem(&section, entry.at, &format!("`{name}` is reserved: it is the view of what could not be processed"));
+        reading.problem(
+            &section,
+            entry.at,
+            &format!("`{name}` is reserved: it is the view of what could not be processed"),
+        );
     } else if let Some((other, at)) = taken.get(name) {
         let line = reading.line(*at);
         reading.problem(&section, entry.at, &format!("there is a {other} `{name}` already, on line {line}"));

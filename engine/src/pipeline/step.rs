@@ -25,15 +25,14 @@ pub(super) fn read<'t>(
     let mut pending: Vec<Pending<'t>> = entries.iter().map(|entry| Pending::new(entry, &names)).collect();
     let mut steps = Vec::new();
     while !pending.is_empty() {
-        let waits = |p: &Pending<'_>, on: fn(&Pending<'t>) -> &BTreeSet<&'t str>, all: &[Pending<'t>]| {
-            let me = p.entry.key.as_str();
-            all.iter().any(|other| other.entry.key != me && p.reads(on, &other.entry.key))
+        let waits = |p: &Pending<'t>, names: &BTreeSet<&'t str>| {
+            pending.iter().any(|other| other.entry.key != p.entry.key && names.contains(other.entry.key.as_str()))
         };
         // First those that name no step still to be planned under any key, then those that name none as an input.
         let next = pending
             .iter()
-            .position(|p| !p.inputs.contains(p.entry.key.as_str()) && !waits(p, |p| &p.mentions, &pending))
-            .or_else(|| pending.iter().position(|p| !p.inputs.contains(p.entry.key.as_str()) && !waits(p, |p| &p.inputs, &pending)));
+            .position(|p| !p.inputs.contains(p.entry.key.as_str()) && !waits(p, &p.mentions))
+            .or_else(|| pending.iter().position(|p| !p.inputs.contains(p.entry.key.as_str()) && !waits(p, &p.inputs)));
         let Some(next) = next else {
             for on_circle in circle(reading, &pending) {
                 pending.retain(|p| p.entry.key != on_circle);
@@ -84,10 +83,6 @@ impl<'t> Pending<'t> {
         mentions.remove(entry.key.as_str());
         Pending { entry, inputs, mentions }
     }
-
-    fn reads(&self, on: fn(&Pending<'t>) -> &BTreeSet<&'t str>, step: &str) -> bool {
-        on(self).contains(step)
-    }
 }
 
 /// Every string of a value, tables inside it included.
@@ -133,7 +128,11 @@ fn circle(reading: &Reading, pending: &[Pending<'_>]) -> Vec<String> {
 
 fn plan(reading: &Reading, entry: &Entry, catalogue: &Catalogue, known: &[(String, Schema)]) -> Option<PlannedStep> {
     let Value::Table(table) = &entry.node.value else {
-        reading.problem("steps", entry.at, &format!("`{}` must be a table, found {}", entry.key, entry.node.value.shape()));
+        reading.problem(
+            "steps",
+            entry.at,
+            &format!("`{}` must be a table, found {}", entry.key, entry.node.value.shape()),
+        );
         return None;
     };
     let before = reading.mistakes();
@@ -179,10 +178,7 @@ fn check(step: &str, plan: &StepPlan, known: &[(String, Schema)]) {
     assert!(!plan.outputs.is_empty(), "step `{step}` has no output");
     for (i, output) in plan.outputs.iter().enumerate() {
         assert!((i == 0) == output.suffix.is_none(), "step `{step}`: the first output alone has no suffix");
-        assert!(
-            plan.outputs[..i].iter().all(|o| o.suffix != output.suffix),
-            "step `{step}`: two outputs of one name"
-        );
+        assert!(plan.outputs[..i].iter().all(|o| o.suffix != output.suffix), "step `{step}`: two outputs of one name");
         let Schema { columns, key, event_time, .. } = &output.schema;
         assert!(
             key.iter().chain(event_time).all(|c| *c < columns.len()),
@@ -217,7 +213,10 @@ fn check_history(section: &mut Section<'_>, operator: &str, plan: &StepPlan, kno
             .unwrap_or("input");
         section.problem(
             key,
-            format!("`{operator}` is a function of history and reads streams with an event time; `{}` is none: {lacks}", input.relation),
+            format!(
+                "`{operator}` is a function of history and reads streams with an event time; `{}` is none: {lacks}",
+                input.relation
+            ),
         );
     }
 }

@@ -146,7 +146,10 @@ fn plan(section: &mut Section<'_>, shape: &mut SourceShape) -> Option<Arc<dyn Co
     let delimiter = section.string("delimiter").map(|text| match text.as_bytes() {
         [b] if !b.is_ascii_alphanumeric() && !matches!(b, b'"' | b'\n' | b'\r' | b'.' | b'+' | b'-') => Some(*b),
         _ => {
-            section.problem("delimiter", format!("expected one byte that is no letter, digit, quote, sign or point, found `{text}`"));
+            section.problem(
+                "delimiter",
+                format!("expected one byte that is no letter, digit, quote, sign or point, found `{text}`"),
+            );
             None
         }
     });
@@ -155,11 +158,20 @@ fn plan(section: &mut Section<'_>, shape: &mut SourceShape) -> Option<Arc<dyn Co
     let follow = section.boolean("follow").unwrap_or(false);
     let spec = row_spec(section, shape);
     let path = path?;
-    if format.is_none() && !is_glob(&path) && Path::new(&path).extension().is_some() && Format::of_name(&path).is_none() && !shape.base_dir.join(&path).is_dir() {
-        section.problem("path", format!("the extension of `{path}` tells no format: add `format`, one of csv, ndjson, parquet, arrow"));
+    if format.is_none()
+        && !is_glob(&path)
+        && Path::new(&path).extension().is_some()
+        && Format::of_name(&path).is_none()
+        && !shape.base_dir.join(&path).is_dir()
+    {
+        section.problem(
+            "path",
+            format!("the extension of `{path}` tells no format: add `format`, one of csv, ndjson, parquet, arrow"),
+        );
         return None;
     }
-    let (format, delimiter) = (format.map_or(Some(None), |f| f.map(Some))?, delimiter.map_or(Some(None), |d| d.map(Some))?);
+    let (format, delimiter) =
+        (format.map_or(Some(None), |f| f.map(Some))?, delimiter.map_or(Some(None), |d| d.map(Some))?);
     Some(Arc::new(FileOptions { path, format, delimiter, header, null, follow, spec: spec? }))
 }
 
@@ -240,13 +252,22 @@ enum Open {
 }
 
 impl FileConnector {
-    pub fn open(options: FileOptions, source: &str, base_dir: &Path, position: &Position) -> Result<FileConnector, ConnectorError> {
+    pub fn open(
+        options: FileOptions,
+        source: &str,
+        base_dir: &Path,
+        position: &Position,
+    ) -> Result<FileConnector, ConnectorError> {
         let anchor: Option<Anchor> = if position.anchor.is_null() {
             None
         } else {
-            Some(serde_json::from_value(position.anchor.clone()).map_err(|e| ConnectorError::new(format!("a position that is not of a file source: {e}")))?)
+            Some(
+                serde_json::from_value(position.anchor.clone())
+                    .map_err(|e| ConnectorError::new(format!("a position that is not of a file source: {e}")))?,
+            )
         };
-        let target = if is_glob(&options.path) || base_dir.join(&options.path).is_dir() { Target::Many } else { Target::One };
+        let target =
+            if is_glob(&options.path) || base_dir.join(&options.path).is_dir() { Target::Many } else { Target::One };
         let mut connector = FileConnector {
             rows: Rows::new(source, options.spec.clone(), anchor.as_ref().map_or(0, |a| a.seq)),
             batch_records: BATCH_RECORDS,
@@ -281,7 +302,10 @@ impl FileConnector {
         let one = self.options.follow && self.target == Target::One;
         if anchor.done {
             // The same file still in its place has been read; another one has not.
-            if one && let Ok(file) = File::open(&path) && file.metadata().is_ok_and(|m| Some(m.ino()) == anchor.inode) {
+            if one
+                && let Ok(file) = File::open(&path)
+                && file.metadata().is_ok_and(|m| Some(m.ino()) == anchor.inode)
+            {
                 self.left = Some(file);
             }
             return Ok(());
@@ -326,7 +350,8 @@ impl FileConnector {
             }
         }
         let hidden = |f: &Path| f.file_name().is_none_or(|n| n.to_string_lossy().starts_with('.'));
-        let mut files: Vec<_> = files.into_iter().filter(|f| !hidden(f) && f.is_file()).map(|f| (name(&f), f)).collect();
+        let mut files: Vec<_> =
+            files.into_iter().filter(|f| !hidden(f) && f.is_file()).map(|f| (name(&f), f)).collect();
         files.sort();
         Ok(files)
     }
@@ -394,7 +419,10 @@ impl FileConnector {
             && let Some(size) = at.size
             && size != meta.len()
         {
-            return Err(Refused::changed(format!("`{name}` had {size} bytes when it was being read and has {} now", meta.len())));
+            return Err(Refused::changed(format!(
+                "`{name}` had {size} bytes when it was being read and has {} now",
+                meta.len()
+            )));
         }
         if matches!(format, Format::Csv | Format::Ndjson) {
             let text = Text::open(name, path, file, packing, format, &self.options, self.rows.next_seq(), at)?;
@@ -404,11 +432,13 @@ impl FileConnector {
         let spec = &self.options.spec;
         let group = at.and_then(|a| a.row_group).unwrap_or(0);
         let opened = match (format, packing) {
-            (Format::Parquet, Packing::Plain) => ColumnarReader::parquet(file.try_clone().map_err(failed)?, spec, group),
+            (Format::Parquet, Packing::Plain) => {
+                ColumnarReader::parquet(file.try_clone().map_err(failed)?, spec, group)
+            }
             (Format::Parquet, _) => {
                 let mut bytes = Vec::new();
                 match packing.unpack(file.try_clone().map_err(failed)?).and_then(|mut r| r.read_to_end(&mut bytes)) {
-                    Ok(_) => ColumnarReader::parquet_bytes(bytes, spec),
+                    Ok(_) => ColumnarReader::parquet_bytes(bytes, spec, group),
                     Err(e) => Err(OpenError::Unreadable(e.to_string())),
                 }
             }
@@ -418,7 +448,14 @@ impl FileConnector {
             Ok(reader) => {
                 let row = reader.rows_before(reader.group());
                 let first_seq = self.rows.next_seq() - row.min(self.rows.next_seq());
-                self.current = Some(Open::Columns(Columns { name: name.to_owned(), file, reader, row, first_seq, size: meta.len() }));
+                self.current = Some(Open::Columns(Columns {
+                    name: name.to_owned(),
+                    file,
+                    reader,
+                    row,
+                    first_seq,
+                    size: meta.len(),
+                }));
                 Ok(())
             }
             // Nothing in it, not even a footer: as empty as an empty text file.
@@ -458,7 +495,12 @@ impl FileConnector {
                 file: self.last.clone().unwrap_or_default(),
                 seq,
                 done: true,
-                inode: self.left.as_ref().filter(|_| self.options.follow).and_then(|f| f.metadata().ok()).map(|m| m.ino()),
+                inode: self
+                    .left
+                    .as_ref()
+                    .filter(|_| self.options.follow)
+                    .and_then(|f| f.metadata().ok())
+                    .map(|m| m.ino()),
                 ..Anchor::default()
             },
         };
@@ -485,7 +527,8 @@ impl FileConnector {
                 Ok(None)
             }
             Some(Ok(batch)) => {
-                let converted = columnar::convert(&batch, &self.options.spec).map_err(|e| ConnectorError::new(format!("`{}`: {e}", columns.name)))?;
+                let converted = columnar::convert(&batch, &self.options.spec)
+                    .map_err(|e| ConnectorError::new(format!("`{}`: {e}", columns.name)))?;
                 let before = columns.row;
                 columns.row += batch.num_rows() as u64;
                 let end = serde_json::to_value(columns.place()).expect("an anchor is JSON");
@@ -692,7 +735,13 @@ impl Text {
             Format::Ndjson => Some(Decoder::Ndjson(NdjsonDecoder::new(name))),
             _ if !options.header => {
                 let fields: Vec<_> = (0..options.spec.columns.len()).map(Some).collect();
-                Some(Decoder::Csv(CsvDecoder::new(name, options.delimiter_of(name), options.null.as_deref(), &fields, &options.spec)))
+                Some(Decoder::Csv(CsvDecoder::new(
+                    name,
+                    options.delimiter_of(name),
+                    options.null.as_deref(),
+                    &fields,
+                    &options.spec,
+                )))
             }
             _ => None,
         };
@@ -720,7 +769,9 @@ impl Text {
             && offset > 0
         {
             if size < offset {
-                return Err(Refused::changed(format!("`{name}` has {size} bytes and was read up to byte {offset} before")));
+                return Err(Refused::changed(format!(
+                    "`{name}` has {size} bytes and was read up to byte {offset} before"
+                )));
             }
             while !text.begin(false, options)? && !text.dry {
                 text.fill().map_err(failed)?;
@@ -729,7 +780,9 @@ impl Text {
                 return Err(Refused::changed(format!("`{name}` has no header any more")));
             }
             text.seek(offset, tail).map_err(failed)?.then_some(()).ok_or_else(|| {
-                Refused::changed(format!("`{name}` is not what it was: the bytes before byte {offset}, where reading stopped, have changed"))
+                Refused::changed(format!(
+                    "`{name}` is not what it was: the bytes before byte {offset}, where reading stopped, have changed"
+                ))
             })?;
             *text.decoder.as_mut().expect("just looked").line() = line;
         }
@@ -776,7 +829,13 @@ impl Text {
     }
 
     /// Decodes until the batch is full or there is no more. `ends`: the file's end is the end.
-    fn read(&mut self, rows: &mut Rows, records_max: usize, ends: bool, options: &FileOptions) -> Result<Read, ConnectorError> {
+    fn read(
+        &mut self,
+        rows: &mut Rows,
+        records_max: usize,
+        ends: bool,
+        options: &FileOptions,
+    ) -> Result<Read, ConnectorError> {
         let mut budget = PAUSE_BYTES;
         self.dry = false;
         loop {
@@ -881,7 +940,8 @@ impl Text {
         if rest.is_empty() {
             return Ok(false);
         }
-        let failed = |what: &str| ConnectorError::new(format!("`{}` has no header that can be read: {what}", self.name));
+        let failed =
+            |what: &str| ConnectorError::new(format!("`{}` has no header that can be read: {what}", self.name));
         let (delimiter, max) = (options.delimiter_of(&self.name), options.spec.record_bytes_max);
         let (mut fields, mut scratch) = (Vec::new(), Vec::new());
         match split(rest, delimiter, last, &mut fields, &mut scratch) {
@@ -889,9 +949,12 @@ impl Text {
             Split::More => Ok(false),
             Split::Broken(what) => Err(failed(what)),
             Split::Record { next, lines, .. } => {
-                let names: Vec<String> = fields.iter().map(|f| String::from_utf8_lossy(f.text(rest, &scratch)).trim().to_owned()).collect();
-                let layout = layout(&names, &options.spec).map_err(|what| ConnectorError::new(format!("`{}`: {what}", self.name)))?;
-                let mut decoder = CsvDecoder::new(&self.name, delimiter, options.null.as_deref(), &layout, &options.spec);
+                let names: Vec<String> =
+                    fields.iter().map(|f| String::from_utf8_lossy(f.text(rest, &scratch)).trim().to_owned()).collect();
+                let layout = layout(&names, &options.spec)
+                    .map_err(|what| ConnectorError::new(format!("`{}`: {what}", self.name)))?;
+                let mut decoder =
+                    CsvDecoder::new(&self.name, delimiter, options.null.as_deref(), &layout, &options.spec);
                 decoder.line = self.line + lines;
                 self.decoder = Some(Decoder::Csv(decoder));
                 self.start += next;
@@ -912,7 +975,13 @@ fn layout(header: &[String], spec: &RowSpec) -> Result<Vec<Option<usize>>, Strin
     for column in &spec.columns {
         match header.iter().filter(|h| **h == column.name).count() {
             1 => {}
-            0 => return Err(format!("the header has no column `{}`{}", column.name, nearest(&column.name, header.iter().map(String::as_str)))),
+            0 => {
+                return Err(format!(
+                    "the header has no column `{}`{}",
+                    column.name,
+                    nearest(&column.name, header.iter().map(String::as_str))
+                ));
+            }
             _ => return Err(format!("the header has the column `{}` more than once", column.name)),
         }
     }
@@ -925,13 +994,17 @@ fn is_glob(path: &str) -> bool {
 
 /// The files beside a path whose names begin with its name: where a rotated file may be.
 fn siblings(path: &Path) -> Vec<PathBuf> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name().map(|n| n.to_string_lossy().into_owned())) else { return Vec::new() };
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().map(|n| n.to_string_lossy().into_owned())) else {
+        return Vec::new();
+    };
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let mut found: Vec<PathBuf> = entries
         .filter_map(|e| Some(e.ok()?.path()))
         .filter(|p| {
             let other = p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            other.strip_prefix(&name).is_some_and(|rest| rest.starts_with(['.', '-'])) && unpacked_name(&other) == other && p.is_file()
+            other.strip_prefix(&name).is_some_and(|rest| rest.starts_with(['.', '-']))
+                && unpacked_name(&other) == other
+                && p.is_file()
         })
         .collect();
     found.sort();
@@ -942,7 +1015,9 @@ fn siblings(path: &Path) -> Vec<PathBuf> {
 fn rotated_after(path: &Path, left: &Metadata) -> Vec<PathBuf> {
     let written = |m: &Metadata| (m.mtime(), m.mtime_nsec());
     let name_bytes = path.file_name().map_or(0, |n| n.len());
-    let numbered = |p: &Path| p.file_name().is_some_and(|n| n.as_encoded_bytes().get(name_bytes + 1).is_some_and(u8::is_ascii_digit));
+    let numbered = |p: &Path| {
+        p.file_name().is_some_and(|n| n.as_encoded_bytes().get(name_bytes + 1).is_some_and(u8::is_ascii_digit))
+    };
     let mut after: Vec<_> = siblings(path)
         .into_iter()
         .filter(|p| numbered(p))

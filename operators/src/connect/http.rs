@@ -112,10 +112,17 @@ impl Connector for HttpConnector {
                 continue;
             }
             let read = self.env.store.journal_read(&self.env.source, self.next_seq, READ_BYTES);
-            let read = read.map_err(|e| ConnectorError::new(format!("the journal of `{}` cannot be read: {e}", self.env.source)))?;
+            let read = read.map_err(|e| {
+                ConnectorError::new(format!("the journal of `{}` cannot be read: {e}", self.env.source))
+            })?;
             self.entries = read
                 .into_iter()
-                .map(|j| Entry { first_seq: j.first_seq, records: j.entry.records, format: j.entry.format, payload: j.entry.payload })
+                .map(|j| Entry {
+                    first_seq: j.first_seq,
+                    records: j.entry.records,
+                    format: j.entry.format,
+                    payload: j.entry.payload,
+                })
                 .collect();
             let Some(first) = self.entries.front() else {
                 std::thread::sleep(POLL);
@@ -146,7 +153,10 @@ impl HttpConnector {
         } else if entry.format == PushFormat::Arrow.name() {
             self.decode_arrow(entry, &name)?;
         } else {
-            return Err(ConnectorError::new(format!("the journal of `{}` holds a payload of unknown format `{}`", self.env.source, entry.format)));
+            return Err(ConnectorError::new(format!(
+                "the journal of `{}` holds a payload of unknown format `{}`",
+                self.env.source, entry.format
+            )));
         }
         if self.rows.next_seq() != expected {
             return Err(ConnectorError::new(format!(
@@ -177,7 +187,8 @@ impl HttpConnector {
                     };
                     let first = self.rows.next_seq();
                     let count = converted.batch.num_rows() as u64;
-                    let rows = columnar::gather(converted, &mut self.rows, name, row, place(first), place(first + count));
+                    let rows =
+                        columnar::gather(converted, &mut self.rows, name, row, place(first), place(first + count));
                     row += count;
                     if count > 0 {
                         self.batches.push_back(rows);
@@ -309,7 +320,9 @@ fn value_end(text: &[u8], p: usize) -> Result<usize, String> {
             }
             b'{' => open.push(b'}'),
             b'[' => open.push(b']'),
-            b'}' | b']' if open.is_empty() => return if at > p { Ok(at) } else { Err(format!("expected a JSON value at byte {at}")) },
+            b'}' | b']' if open.is_empty() => {
+                return if at > p { Ok(at) } else { Err(format!("expected a JSON value at byte {at}")) };
+            }
             b'}' | b']' => {
                 if open.pop() != Some(*b) {
                     return Err(format!("an unexpected `{}` in the JSON at byte {at}", char::from(*b)));
@@ -318,7 +331,9 @@ fn value_end(text: &[u8], p: usize) -> Result<usize, String> {
                     return Ok(at + 1);
                 }
             }
-            b',' if open.is_empty() => return if at > p { Ok(at) } else { Err(format!("expected a JSON value at byte {at}")) },
+            b',' if open.is_empty() => {
+                return if at > p { Ok(at) } else { Err(format!("expected a JSON value at byte {at}")) };
+            }
             b if b.is_ascii_whitespace() && open.is_empty() => return Ok(at),
             _ => {}
         }
@@ -335,7 +350,9 @@ mod tests {
     fn check(payload: &str, expected: Result<(&str, u64), &str>) {
         let got = count_records(PushFormat::Ndjson, payload.as_bytes().to_vec());
         match expected {
-            Ok((text, count)) => assert_eq!(got.map(|(p, n)| (String::from_utf8(p).unwrap(), n)), Ok((text.to_owned(), count))),
+            Ok((text, count)) => {
+                assert_eq!(got.map(|(p, n)| (String::from_utf8(p).unwrap(), n)), Ok((text.to_owned(), count)))
+            }
             Err(part) => assert!(got.as_ref().is_err_and(|e| e.contains(part)), "{got:?}"),
         }
     }

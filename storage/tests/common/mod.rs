@@ -176,6 +176,11 @@ pub fn digest(rows: &Rows) -> Digest {
     d
 }
 
+/// A folder for a test's store: in memory where the system has that, so that tests do not wait for the disk.
+pub fn tempdir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// A file below a folder whose path ends so.
 pub fn files(path: &Path, suffix: &str) -> Vec<PathBuf> {
     let mut out: Vec<PathBuf> = std::fs::read_dir(path)

@@ -1,0 +1,238 @@
+//! `latency`: from an event's being due at a file to a reader's seeing it in a durable view.
+//!
+//! Events are appended at a fixed rate ([`crate::feed`]). Beside a running aggregate by key, a view keeps the greatest
+//! event number; a reader waits for every published epoch and looks it up there. An event counts as readable when the
+//! reader has it in hand; the epoch that shows it was synced before. The limit reads the same file as it grows, folds
+//! it into a hash map and syncs a log of it, as often as it can.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arrow::array::{Array as _, AsArray as _};
+use arrow::datatypes::Int64Type;
+use engine::Plan;
+use storage::Store;
+use types::{RowCodec, Value};
+
+use crate::feed::{Feed, Lines};
+use crate::lookup::wait_for_records;
+use crate::machine::Scratch;
+use crate::measure::{Samples, quantile};
+use crate::report::Report;
+use crate::{Options, subject};
+
+const PIPELINE: &str = r#"
+[pipeline]
+name = "bench_latency"
+
+[epoch]
+interval_ms = INTERVAL
+
+[sources.events]
+type = "file"
+path = "events.csv"
+follow = true
+columns = { id = "int64", lane = "int64", key = "int64", value = "float64" }
+
+[steps.by_key]
+operator = "aggregate"
+input = "events"
+by = ["key"]
+compute = { events = "count", total = "sum(value)", least = "min(value)", greatest = "max(value)" }
+
+[steps.newest]
+operator = "aggregate"
+input = "events"
+by = ["lane"]
+compute = { newest = "max(id)" }
+"#;
+
+const KEYS: u64 = 10_000;
+/// Left out at the start of a run: caches fill, threads wake.
+const WARM_UP: Duration = Duration::from_millis(500);
+const BARE: &str = "bare loop: read, hash map, append, fsync";
+
+pub fn run(options: &Options, scratch: &Scratch, report: &mut Report) -> Result<(), String> {
+    let time = options.pick(Duration::from_secs(4), Duration::from_secs(2));
+    let default_ms = engine::plan::Settings::default().epoch_interval_ms;
+    let cases = [
+        (10_000, default_ms, "10k"),
+        (100_000, default_ms, "100k"),
+        (10_000, 1, "10k_epoch_1ms"),
+        (100_000, 1, "100k_epoch_1ms"),
+    ];
+    for (rate, interval_ms, name) in cases {
+        report.progress(&format!("{rate} events/s, epochs of {interval_ms} ms"));
+        let mut ours = Quantiles::default();
+        let mut bare = Quantiles::default();
+        for _ in 0..options.repetitions() {
+            bare.push(bare_run(scratch, rate, time)?);
+            ours.push(engine_run(scratch, rate, interval_ms, time)?);
+        }
+        for (quantile, ours, bare) in
+            [("p50_ms", &ours.p50, &bare.p50), ("p99_ms", &ours.p99, &bare.p99), ("max_ms", &ours.max, &bare.max)]
+        {
+            report.against(&format!("{quantile}_{name}"), "ms", ours, BARE, bare);
+        }
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Quantiles {
+    p50: Samples,
+    p99: Samples,
+    max: Samples,
+}
+
+impl Quantiles {
+    fn push(&mut self, mut latencies: Vec<f64>) {
+        latencies.sort_unstable_by(f64::total_cmp);
+        self.p50.push(quantile(&latencies, 0.5) * 1e3);
+        self.p99.push(quantile(&latencies, 0.99) * 1e3);
+        self.max.push(quantile(&latencies, 1.0) * 1e3);
+    }
+}
+
+/// Up to which event number (exclusive) everything was readable, and when.
+type Seen = Vec<(u64, Instant)>;
+
+/// One run of the feed; `watch` sees what becomes readable until it is told the last number. Gives seconds an event.
+fn latencies(
+    file: &Path,
+    rate: u64,
+    time: Duration,
+    watch: impl FnOnce(&Watch) -> Result<Seen, String> + Send,
+) -> Result<Vec<f64>, String> {
+    let feed = Feed { lines: Lines::Numbered, keys: KEYS, rate, first: KEYS };
+    let over = Watch { over: AtomicBool::new(false), last: AtomicU64::new(u64::MAX) };
+    let start = Instant::now();
+    let (last, seen) = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| watch(&over));
+        let last = feed.run(file, start, time);
+        over.last.store(*last.as_ref().unwrap_or(&0), Ordering::Relaxed);
+        over.over.store(true, Ordering::Relaxed);
+        (last, watching.join().expect("the reader does not panic"))
+    });
+    let (last, seen) = (last?, seen?);
+    let mut latencies = Vec::with_capacity((last - feed.first) as usize);
+    let mut seen = seen.into_iter();
+    let mut current = (0, start);
+    for number in feed.first..last {
+        while current.0 <= number {
+            current = seen.next().ok_or_else(|| format!("event {number} was never readable"))?;
+        }
+        let due = feed.due(number);
+        if due >= WARM_UP {
+            latencies.push(current.1.duration_since(start).saturating_sub(due).as_secs_f64());
+        }
+    }
+    Ok(latencies)
+}
+
+/// What the reader is told of the feed.
+struct Watch {
+    over: AtomicBool,
+    last: AtomicU64,
+}
+
+impl Watch {
+    /// Whether the reader may go home: the feed is over and everything was seen, or it has waited long enough.
+    fn is_done(&self, seen: u64, since_progress: Duration) -> bool {
+        const PATIENCE: Duration = Duration::from_secs(20);
+        self.over.load(Ordering::Relaxed) && (seen >= self.last.load(Ordering::Relaxed) || since_progress > PATIENCE)
+    }
+}
+
+fn engine_run(scratch: &Scratch, rate: u64, interval_ms: u64, time: Duration) -> Result<Vec<f64>, String> {
+    let file = scratch.fresh("events.csv")?;
+    Feed::create(&file, Lines::Numbered, KEYS)?;
+    let plan = subject::plan(scratch.path(), &PIPELINE.replace("INTERVAL", &interval_ms.to_string()))?;
+    let store = subject::open(&plan, &scratch.fresh("store")?)?;
+    let engine = subject::start(&plan, &store, 1);
+    wait_for_records(engine.handle(), KEYS)?;
+    let result = latencies(&file, rate, time, |watch| read_newest(&plan, &store, watch));
+    engine.handle().stop();
+    let ended = engine.wait();
+    store.close();
+    drop(store);
+    scratch.remove("store")?;
+    ended.and(result)
+}
+
+/// Looks the greatest event number up after every published epoch.
+fn read_newest(plan: &Arc<Plan>, store: &Store, watch: &Watch) -> Result<Seen, String> {
+    let codec = RowCodec::new(subject::schema_of(plan, "newest"));
+    let key = codec.key_of(&[Value::Int(0)]);
+    let view = store.relation("newest").ok_or("the store has no `newest`")?;
+    let mut seen: Seen = Vec::new();
+    let mut epoch = store.published();
+    let mut progress = Instant::now();
+    loop {
+        if !store.wait_published(epoch + 1, Duration::from_millis(50)) {
+            if watch.is_done(seen.last().map_or(0, |s| s.0), progress.elapsed()) {
+                return Ok(seen);
+            }
+            continue;
+        }
+        let snapshot = store.snapshot(None).map_err(|e| e.to_string())?;
+        epoch = snapshot.epoch();
+        let row = snapshot.get(view, &key).map_err(|e| e.to_string())?.ok_or("`newest` is empty")?;
+        let batch = codec.decode([(key.as_slice(), row.as_slice())]).map_err(|e| e.to_string())?;
+        let newest = batch.column_by_name("newest").ok_or("no column `newest`")?.as_primitive::<Int64Type>();
+        assert_eq!(newest.len(), 1, "one key, one row");
+        progress = Instant::now();
+        seen.push((newest.value(0) as u64 + 1, progress));
+    }
+}
+
+fn bare_run(scratch: &Scratch, rate: u64, time: Duration) -> Result<Vec<f64>, String> {
+    let file = scratch.fresh("events.csv")?;
+    Feed::create(&file, Lines::Numbered, KEYS)?;
+    let log = scratch.fresh("log")?;
+    let failed = |e: std::io::Error| format!("{}: {e}", file.display());
+    let mut input = File::open(&file).map_err(failed)?;
+    input.seek(SeekFrom::End(0)).map_err(failed)?;
+    let result = latencies(&file, rate, time, |watch| bare_loop(input, &log, watch));
+    scratch.remove("log")?;
+    result
+}
+
+/// The limit: everything that is new is read, folded, logged and synced, again and again.
+fn bare_loop(mut input: File, log: &Path, watch: &Watch) -> Result<Seen, String> {
+    const PAUSE: Duration = Duration::from_micros(200);
+    let failed = |e: std::io::Error| format!("the bare loop: {e}");
+    let mut log = File::create(log).map_err(failed)?;
+    let mut sums: hashbrown::HashMap<u64, f64, rustc_hash::FxBuildHasher> = hashbrown::HashMap::default();
+    let mut seen: Seen = Vec::new();
+    let mut text = Vec::new();
+    let mut progress = Instant::now();
+    loop {
+        input.read_to_end(&mut text).map_err(failed)?;
+        let Some(end) = text.iter().rposition(|b| *b == b'\n').map(|i| i + 1) else {
+            if watch.is_done(seen.last().map_or(0, |s| s.0), progress.elapsed()) {
+                return Ok(seen);
+            }
+            std::thread::sleep(PAUSE);
+            continue;
+        };
+        let mut next = 0;
+        for line in text[..end].split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
+            let line = std::str::from_utf8(line).map_err(|e| e.to_string())?;
+            let mut cells = line.split(',');
+            let mut cell = || cells.next().ok_or_else(|| format!("`{line}` is no event"));
+            next = cell()?.parse::<u64>().map_err(|e| e.to_string())? + 1;
+            cell()?;
+            let key = cell()?.parse().map_err(|e: std::num::ParseIntError| e.to_string())?;
+            *sums.entry(key).or_default() += cell()?.parse::<f64>().map_err(|e| e.to_string())?;
+        }
+        log.write_all(&text[..end]).and_then(|()| log.sync_data()).map_err(failed)?;
+        text.drain(..end);
+        progress = Instant::now();
+        seen.push((next, progress));
+    }
+}
