@@ -869,7 +869,13 @@ impl Solver {
         starts.dedup();
         let mut any = false;
         for group in starts.chunk_by(|a, b| a.0 == b.0) {
-            for piece in Pieces::reached_from(self, group) {
+            // The walk numbers nodes in `order`, which is at rest again when it returns.
+            let order = [LEFT, RIGHT].map(|side| std::mem::take(&mut self.sides[side].order));
+            let (pieces, order) = Pieces::reached_from(self, group, order);
+            for (nodes, order) in self.sides.iter_mut().zip(order) {
+                nodes.order = order;
+            }
+            for piece in pieces {
                 self.maximise(&piece);
                 any = true;
             }
@@ -1264,90 +1270,119 @@ impl Tie {
 #[derive(Default)]
 struct Pieces {
     component: u32,
-    index: rustc_hash::FxHashMap<u32, u32>,
-    low: Vec<u32>,
-    on_stack: Vec<bool>,
+    /// The number of a node in the order of discovery, by side and slot; `NONE` if it is not discovered.
+    index: [Vec<u32>; 2],
+    ground: Option<u32>,
+    /// By number: the node, the least number it reaches, and its piece, `NONE` while it is on the stack.
+    found: Vec<Found>,
     stack: Vec<u32>,
-    found: Vec<Vec<u32>>,
+    pieces: u32,
+    cyclic: Vec<Vec<u32>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    code: u32,
+    low: u32,
+    piece: u32,
 }
 
 impl Pieces {
-    /// The pieces in which flow could go around: those that are more than a tree of used edges.
-    /// The starts are nodes with their component, the same for all.
-    fn reached_from(solver: &Solver, starts: &[(u32, u32)]) -> Vec<Vec<u32>> {
-        let mut pieces = Pieces { component: starts[0].0, ..Pieces::default() };
+    /// The pieces in which flow could go around: those that are more than a tree of used edges. The starts are nodes
+    /// with their component, the same for all. `index` is scratch, at rest, and given back so.
+    fn reached_from(solver: &Solver, starts: &[(u32, u32)], index: [Vec<u32>; 2]) -> (Vec<Vec<u32>>, [Vec<u32>; 2]) {
+        let mut pieces = Pieces { component: starts[0].0, index, ..Pieces::default() };
+        let (mut frames, mut pending) = (Vec::new(), Vec::new());
         for (_, start) in starts {
-            if !pieces.index.contains_key(start) {
-                pieces.walk(solver, *start);
+            if pieces.number(*start).is_none() {
+                pieces.walk(solver, *start, &mut frames, &mut pending);
             }
         }
-        pieces.found
+        for found in &pieces.found {
+            if found.code != GROUND {
+                pieces.index[(found.code & 1) as usize][(found.code >> 1) as usize] = NONE;
+            }
+        }
+        (pieces.cyclic, pieces.index)
     }
 
-    fn walk(&mut self, solver: &Solver, start: u32) {
-        // Frames of the depth-first search: a node, its index, and where in `pending` its unvisited successors begin.
-        let mut frames: Vec<(u32, usize, usize)> = Vec::new();
-        let mut pending: Vec<u32> = Vec::new();
-        self.enter(solver, start, &mut frames, &mut pending);
-        while let Some((node, at, floor)) = frames.last().copied() {
+    fn number(&self, code: u32) -> Option<u32> {
+        if code == GROUND {
+            return self.ground;
+        }
+        let number = self.index[(code & 1) as usize][(code >> 1) as usize];
+        (number != NONE).then_some(number)
+    }
+
+    /// Frames are of the depth-first search: a node's number, and where in `pending` its unvisited successors begin.
+    fn walk(&mut self, solver: &Solver, start: u32, frames: &mut Vec<(u32, usize)>, pending: &mut Vec<u32>) {
+        self.enter(solver, start, frames, pending);
+        while let Some((at, floor)) = frames.last().copied() {
             if pending.len() > floor {
                 let next = pending.pop().expect("above the floor");
-                match self.index.get(&next).copied() {
-                    None => self.enter(solver, next, &mut frames, &mut pending),
-                    Some(there) if self.on_stack[there as usize] => self.low[at] = self.low[at].min(there),
+                match self.number(next) {
+                    None => self.enter(solver, next, frames, pending),
+                    Some(there) if self.found[there as usize].piece == NONE => {
+                        self.found[at as usize].low = self.found[at as usize].low.min(there);
+                    }
                     Some(_) => {}
                 }
                 continue;
             }
             frames.pop();
-            if let Some((_, parent, _)) = frames.last() {
-                self.low[*parent] = self.low[*parent].min(self.low[at]);
+            let low = self.found[at as usize].low;
+            if let Some((parent, _)) = frames.last() {
+                self.found[*parent as usize].low = self.found[*parent as usize].low.min(low);
             }
-            if self.low[at] as usize == at {
-                let from = self.stack.iter().rposition(|n| *n == node).expect("a node is above its root");
-                let piece = self.stack.split_off(from);
-                for member in &piece {
-                    self.on_stack[self.index[member] as usize] = false;
+            if low == at {
+                let from = self.stack.iter().rposition(|n| *n == at).expect("a node is above its root");
+                let piece = self.pieces;
+                self.pieces += 1;
+                for member in &self.stack[from..] {
+                    self.found[*member as usize].piece = piece;
                 }
-                if is_cyclic(solver, &piece) {
-                    self.found.push(piece);
+                if self.is_cyclic(solver, from) {
+                    self.cyclic.push(self.stack[from..].iter().map(|n| self.found[*n as usize].code).collect());
                 }
+                self.stack.truncate(from);
             }
         }
     }
 
-    fn enter(&mut self, solver: &Solver, node: u32, frames: &mut Vec<(u32, usize, usize)>, pending: &mut Vec<u32>) {
-        let index = self.low.len();
-        self.index.insert(node, index as u32);
-        self.low.push(index as u32);
-        self.on_stack.push(true);
-        self.stack.push(node);
-        frames.push((node, index, pending.len()));
-        if node == GROUND {
+    fn enter(&mut self, solver: &Solver, code: u32, frames: &mut Vec<(u32, usize)>, pending: &mut Vec<u32>) {
+        let number = self.found.len() as u32;
+        self.found.push(Found { code, low: number, piece: NONE });
+        self.stack.push(number);
+        frames.push((number, pending.len()));
+        if code == GROUND {
+            self.ground = Some(number);
             let members = &solver.components[self.component as usize].members;
             pending.extend(members.iter().filter(|code| solver.is_fed(**code)));
         } else {
-            solver.successors(node, pending);
+            self.index[(code & 1) as usize][(code >> 1) as usize] = number;
+            solver.successors(code, pending);
         }
     }
-}
 
-/// Whether a strongly connected piece has a cycle beyond the to and fro on one used edge: if it is no tree.
-fn is_cyclic(solver: &Solver, piece: &[u32]) -> bool {
-    if piece.len() < 3 {
-        return false;
-    }
-    let members: rustc_hash::FxHashSet<u32> = piece.iter().copied().collect();
-    let has_ground = members.contains(&GROUND);
-    let mut links = 0;
-    for code in piece.iter().filter(|c| **c != GROUND) {
-        if code & 1 == LEFT as u32 {
-            let tight = &solver.tight[(code >> 1) as usize];
-            links += tight.iter().filter(|j| members.contains(&(*j << 1 | RIGHT as u32))).count();
+    /// Whether the piece on the stack has a cycle beyond the to and fro on one used edge: whether it is no tree.
+    fn is_cyclic(&self, solver: &Solver, from: usize) -> bool {
+        let members = &self.stack[from..];
+        if members.len() < 3 {
+            return false;
         }
-        links += usize::from(has_ground && (solver.drains(*code) || solver.is_fed(*code)));
+        let piece = self.found[members[0] as usize].piece;
+        let is_member = |code: u32| self.number(code).is_some_and(|n| self.found[n as usize].piece == piece);
+        let has_ground = is_member(GROUND);
+        let mut links = 0;
+        for code in members.iter().map(|n| self.found[*n as usize].code).filter(|code| *code != GROUND) {
+            if code & 1 == LEFT as u32 {
+                let tight = &solver.tight[(code >> 1) as usize];
+                links += tight.iter().filter(|j| is_member(*j << 1 | RIGHT as u32)).count();
+            }
+            links += usize::from(has_ground && (solver.drains(code) || solver.is_fed(code)));
+        }
+        links >= members.len()
     }
-    links >= piece.len()
 }
 
 /// An instance as plain data, for [`verify`]. Nodes go by position.
