@@ -297,17 +297,15 @@ fn spatial_rule(section: &mut Section<'_>, tasks: &Schema, workers: &Schema) -> 
         (coordinate("worker_lat", workers), coordinate("worker_lon", workers)),
     ];
     let radius_m = section.float("radius_m");
-    match radius_m {
-        Some(radius) if radius > 0.0 && radius.is_finite() => {}
-        Some(_) => {
-            section.problem("radius_m", "a radius must be a number of metres above 0");
-            return None;
-        }
-        None => section.problem("radius_m", "`radius_m` is missing: the greatest distance of a pair, in metres"),
+    if !section.has("radius_m") {
+        section.problem("radius_m", "`radius_m` is missing: the greatest distance of a pair, in metres");
     }
-    let nearest = section.int("nearest");
-    if nearest.is_some_and(|n| n < 1) {
-        section.problem("nearest", "there must be at least one nearest worker to match");
+    if radius_m.is_some_and(|radius| radius <= 0.0) {
+        section.problem("radius_m", "a radius must be a number of metres above 0");
+        return None;
+    }
+    let nearest = section.int_in("nearest", 1..=i64::MAX);
+    if nearest.is_none() && section.has("nearest") {
         return None;
     }
     let [task, worker] = columns;
