@@ -315,7 +315,9 @@ fn section(path: &Path, sample: &Sample) -> String {
         let bare =
             !column.name.is_empty() && column.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
         let key = if bare { column.name.clone() } else { quoted(&column.name) };
-        let _ = writeln!(out, "{key} = \"{}\"", column.ty);
+        // Such a name is reserved: the column stays out until a person has thought of it.
+        let reserved = if column.name.starts_with('_') { "# " } else { "" };
+        let _ = writeln!(out, "{reserved}{key} = \"{}\"", column.ty);
     }
     out
 }

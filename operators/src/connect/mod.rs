@@ -14,6 +14,7 @@ mod infer;
 mod ndjson;
 #[cfg(test)]
 mod tests;
+mod text;
 mod time;
 
 use std::sync::Arc;

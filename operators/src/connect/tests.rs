@@ -9,7 +9,7 @@ use arrow::array::RecordBatch;
 use engine::connector::{Connector, ConnectorError, Next, SourceRows};
 use types::{Column, Position, Type, Value};
 
-use super::file::{FileConnector, FileOptions, Format};
+use super::file::{FileConnector, FileOptions};
 use super::{RowSpec, TimeFormat, Unit};
 
 fn options(path: &str, columns: &[(&str, Type)]) -> FileOptions {
@@ -487,6 +487,80 @@ fn new_files_of_a_folder_are_read_when_they_come() {
     again.expect(&["2 b", "3 c", "4 null", "5 e"]);
 }
 
+/// Plans a pipeline of these sources; gives what each reads, or every mistake.
+fn plan(base: &Path, sources: &str) -> Result<Vec<String>, Vec<String>> {
+    let catalogue = engine::Catalogue { connectors: super::connectors(), operators: Vec::new() };
+    let text = format!("name = \"p\"\n{sources}");
+    match engine::pipeline::load(&base.join("p.toml"), &text, &|_| None, &catalogue) {
+        Ok(plan) => Ok(plan.sources.iter().map(|s| s.connector.describe()).collect()),
+        Err(problems) => {
+            Err(problems.iter().map(|p| p.to_string().split_once(".toml:").unwrap().1.to_owned()).collect())
+        }
+    }
+}
+
+#[test]
+fn sections_are_planned_or_every_mistake_in_them_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path();
+    assert_eq!(
+        plan(
+            base,
+            "[sources.a]\ntype = 'file'\npath = 'x.csv'\ndelimiter = ';'\nnull = 'NA'\nfollow = true\ntimestamp_unit = 'ms'
+             key = 'k'\nevent_time = 't'\ncolumns = { k = 'int64', t = 'timestamp' }
+             [sources.b]\ntype = 'http'\ncolumns = { k = 'int64' }
+             [sources.c]\ntype = 'generate'\ntable = 'orders'\nhours = 2\nspeed = 60
+             [sources.d]\ntype = 'generate'\ntable = 'trips'\ncolumns = { reward = 'float64' }",
+        ),
+        Ok(vec![
+            "file x.csv followed".into(),
+            "http push, journalled".into(),
+            "generate city orders seed 1, 1000 drivers, 20000 orders a day, from 2016-11-01T00:00:00Z, for 7200 s".into(),
+            "generate city trips seed 1, 1000 drivers, 20000 orders a day, from 2016-11-01T00:00:00Z, endless".into(),
+        ])
+    );
+    let wrong = plan(
+        base,
+        "[sources.a]\ntype = 'file'\npath = 'x.xls'\ncolumns = { k = 'int64' }
+         [sources.b]\ntype = 'file'\npath = 'x.csv'\ndelimiter = ';;'\nrecord_bytes_max = 5\nfollows = true\ncolumns = { k = 'int64' }
+         [sources.c]\ntype = 'file'\npath = 'x.csv'\ntimestamp_format = '%J'\nformat = 'xml'\ncolumns = { k = 'int64' }
+         [sources.d]\ntype = 'http'
+         [sources.e]\ntype = 'generate'\ntable = 'order'\ndrivers = 0\nhours = 1\ndays = 1
+         [sources.f]\ntype = 'generate'\ntable = 'trips'\nspeed = -1\ncolumns = { rewards = 'float64', to_cell = 'int64' }",
+    )
+    .unwrap_err();
+    let expected = [
+        "`x.xls` tells no format",
+        "`;;`",
+        "`record_bytes_max` must be between 64 and 268435456, found 5",
+        "`follow`",
+        "strftime",
+        "`xml`",
+        "columns",
+        "`orders`",
+        "`drivers`",
+        "not both",
+        "`speed` must be above 0",
+        "`reward`",
+        "`to_cell` of this table is string",
+    ];
+    for part in expected {
+        assert!(wrong.iter().any(|w| w.contains(part)), "{part} in {wrong:#?}");
+    }
+}
+
+#[test]
+fn what_infer_writes_is_a_source_that_reads_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in in_every_format() {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let section = super::infer(&path).unwrap();
+        let planned = plan(folder.path(), &section);
+        assert!(planned.as_ref().is_ok_and(|p| p.len() == 1), "{section}\n{planned:?}");
+    }
+}
+
 /// A file of real data; `None` if there is none here, which on CI is a failure.
 fn real(name: &str) -> Option<PathBuf> {
     #[allow(clippy::disallowed_methods)]
@@ -563,42 +637,4 @@ fn real_job_events_without_header_are_read_whole() {
     assert_eq!((rows, faults), (lines, 0));
     assert!(rows > 30_000);
     assert_eq!(got.last().unwrap().next_seq, lines as u64);
-}
-
-/// The rate at which CSV is decoded: run by hand, `cargo test --release -p thalweg-operators csv_rate -- --ignored --nocapture`.
-#[test]
-#[ignore = "measures, asserts nothing of time"]
-fn csv_rate() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut state = 1u64;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        state >> 33
-    };
-    let mut text = String::from("key,value\n");
-    let mut json = String::new();
-    for _ in 0..5_000_000 {
-        let (key, value) = (next() % 10_000, (next() % 1_000_000) as f64 / 1_000.0);
-        text.push_str(&format!("{key},{value}\n"));
-        json.push_str(&format!("{{\"key\":{key},\"value\":{value}}}\n"));
-    }
-    fs::write(folder.path().join("a.csv"), text).unwrap();
-    fs::write(folder.path().join("a.ndjson"), json).unwrap();
-    for (name, format) in [("a.csv", Format::Csv), ("a.ndjson", Format::Ndjson)] {
-        for _ in 0..3 {
-            let options = FileOptions {
-                format: Some(format),
-                ..options(name, &[("key", Type::Int64), ("value", Type::Float64)])
-            };
-            let mut connector = open(&options, folder.path(), &Position::default()).unwrap();
-            #[allow(clippy::disallowed_methods)]
-            let began = std::time::Instant::now();
-            let mut rows = 0;
-            while let Next::Rows(batch) = connector.next().unwrap() {
-                rows += batch.rows.num_rows();
-            }
-            let seconds = began.elapsed().as_secs_f64();
-            println!("{name}: {rows} rows in {seconds:.3} s, {:.1} M rows/s", rows as f64 / seconds / 1e6);
-        }
-    }
 }

@@ -249,8 +249,7 @@ impl Generator {
         if self.pace == Pace::Free {
             return (u64::MAX, i64::MAX);
         }
-        // The clock decides when a row comes, never what is in it.
-        #[allow(clippy::disallowed_methods)]
+        #[allow(clippy::disallowed_methods, reason = "the clock decides when a row comes, never what is in it")]
         let now = Instant::now();
         let first = self.ready.front().map_or(self.city.now(), city::Row::time);
         let (began, seq, time) = *self.began.get_or_insert((now, self.rows.next_seq(), first));

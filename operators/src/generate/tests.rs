@@ -101,26 +101,3 @@ fn figures_are_near_the_published_ones() {
     let served = trips.iter().filter(|(_, r)| float(&r[3]) > 0.0).count();
     assert!(served * 10 > orders.len() * 5, "{served} of {} orders were served", orders.len());
 }
-
-/// The rate at which rows are made: run by hand, `cargo test --release -p thalweg-operators city_rate -- --ignored --nocapture`.
-#[test]
-#[ignore = "measures, asserts nothing of time"]
-fn city_rate() {
-    for table in TABLES {
-        let mut options = generate(table, 1, 48);
-        (options.city.drivers, options.city.orders_per_day) = (2_000, 40_000);
-        let mut connector = Generator::open(&options, "s", 0);
-        #[allow(clippy::disallowed_methods)]
-        let began = Instant::now();
-        let mut rows = 0;
-        loop {
-            match connector.next().unwrap() {
-                Next::Rows(batch) => rows += batch.rows.num_rows(),
-                Next::Waiting => {}
-                Next::End => break,
-            }
-        }
-        let seconds = began.elapsed().as_secs_f64();
-        println!("{}: {rows} rows in {seconds:.3} s, {:.2} M rows/s", table.name(), rows as f64 / seconds / 1e6);
-    }
-}
