@@ -17,47 +17,39 @@ use super::time::{TimeError, TimeFormat};
 #[derive(Clone, Debug)]
 pub(crate) struct RowSpec {
     pub columns: Vec<Column>,
-    /// Which columns are in the key: they must not be null, not even in a tombstone.
-    pub key: Vec<bool>,
-    /// The bool column that says that the row is deleted: the other columns may then be null.
-    pub tombstone: Option<usize>,
+    /// The columns without which a row can be put nowhere, and what it is called when they are null.
+    required: Vec<(usize, &'static str)>,
     pub time: TimeFormat,
     /// A longer record is a fault, and is not kept in memory whole.
     pub record_bytes_max: usize,
     pub arrow: SchemaRef,
-    any_required: bool,
 }
 
 impl RowSpec {
-    pub fn new(columns: Vec<Column>, key: &[String], tombstone: Option<&str>, time: TimeFormat, record_bytes_max: usize) -> RowSpec {
+    pub fn new(
+        columns: Vec<Column>,
+        key: &[String],
+        event_time: Option<&str>,
+        time: TimeFormat,
+        record_bytes_max: usize,
+    ) -> RowSpec {
         let fields: Vec<Field> = columns.iter().map(|c| Field::new(&c.name, c.ty.arrow(), true)).collect();
-        let key: Vec<bool> = columns.iter().map(|c| key.contains(&c.name)).collect();
+        let position = |name: &str| columns.iter().position(|c| c.name == name);
+        let keys = key.iter().filter_map(|k| Some((position(k)?, "null_key")));
+        let event_time = event_time.and_then(position).map(|i| (i, "null_event_time"));
         RowSpec {
-            tombstone: columns.iter().position(|c| Some(c.name.as_str()) == tombstone),
-            any_required: columns.iter().zip(&key).any(|(c, k)| *k || !c.nullable),
+            required: keys.chain(event_time).collect(),
             arrow: Arc::new(arrow::datatypes::Schema::new(fields)),
             columns,
-            key,
             time,
             record_bytes_max,
         }
     }
 
-    /// What is wrong with a row that has a null in these columns, if anything.
-    pub fn null_fault(&self, is_null: impl Fn(usize) -> bool, deleted: impl Fn(usize) -> bool) -> Option<Bad> {
-        if !self.any_required {
-            return None;
-        }
-        let column = (0..self.columns.len()).find(|i| {
-            (self.key[*i] || (!self.columns[*i].nullable && Some(*i) != self.tombstone && !self.tombstone.is_some_and(&deleted)))
-                && is_null(*i)
-        })?;
-        let name = &self.columns[column].name;
-        Some(if self.key[column] {
-            Bad::new("null_key", format!("the key column `{name}` is null"))
-        } else {
-            Bad::new("null_value", format!("the column `{name}` is null and was declared not to be"))
-        })
+    /// What is wrong with a row of which these columns are null, if anything.
+    pub fn null_fault(&self, is_null: impl Fn(usize) -> bool) -> Option<Bad> {
+        let (column, reason) = self.required.iter().find(|(c, _)| is_null(*c))?;
+        Some(Bad::new(reason, format!("column `{}` must not be null", self.columns[*column].name)))
     }
 }
 
@@ -164,7 +156,8 @@ impl Builder {
             return Ok(());
         }
         let trimmed = text.trim_ascii();
-        let word = std::str::from_utf8(trimmed).map_err(|_| Bad::new("invalid_utf8", format!("column `{}` is not UTF-8", column.name)))?;
+        let word = std::str::from_utf8(trimmed)
+            .map_err(|_| Bad::new("invalid_utf8", format!("column `{}` is not UTF-8", column.name)))?;
         match &mut self.cells {
             Cells::Bool(v) => v.push(match word {
                 "1" => true,
@@ -173,7 +166,9 @@ impl Builder {
                 w if w.eq_ignore_ascii_case("false") => false,
                 _ => return Err(Bad::value(column, &lossy())),
             }),
-            Cells::Int(v) => v.push(word.parse().map_err(|e: std::num::ParseIntError| int_fault(column, &e, &lossy()))?),
+            Cells::Int(v) => {
+                v.push(word.parse().map_err(|e: std::num::ParseIntError| int_fault(column, &e, &lossy()))?)
+            }
             Cells::Decimal(v) => {
                 let value: i128 = word.parse().map_err(|e: std::num::ParseIntError| int_fault(column, &e, &lossy()))?;
                 if value.unsigned_abs() >= 10u128.pow(38) {
@@ -215,10 +210,6 @@ impl Builder {
 
     fn last_is_null(&self) -> bool {
         self.nulls.last().is_some_and(|n| *n as usize + 1 == self.len())
-    }
-
-    fn last_is_true(&self) -> bool {
-        matches!(&self.cells, Cells::Bool(v) if v.last() == Some(&true)) && !self.last_is_null()
     }
 
     fn finish(self) -> ArrayRef {
@@ -283,11 +274,9 @@ impl Rows {
     /// Ends a row to which every column has appended a cell. An error leaves the row to be [`Rows::reject`]ed.
     #[inline]
     pub fn commit(&mut self) -> Result<(), Bad> {
-        if self.spec.any_required {
-            let columns = &self.columns;
-            if let Some(bad) = self.spec.null_fault(|i| columns[i].last_is_null(), |i| columns[i].last_is_true()) {
-                return Err(bad);
-            }
+        let columns = &self.columns;
+        if let Some(bad) = self.spec.null_fault(|c| columns[c].last_is_null()) {
+            return Err(bad);
         }
         self.good += 1;
         self.next_seq += 1;
@@ -315,7 +304,13 @@ impl Rows {
     }
 
     /// Appends rows that are columns already; `bad` names those that are not to be kept, with provenance and raw text.
-    pub fn whole(&mut self, batch: &RecordBatch, bad: Vec<(usize, Bad, String, String)>, start: serde_json::Value, end: serde_json::Value) -> SourceRows {
+    pub fn whole(
+        &mut self,
+        batch: &RecordBatch,
+        bad: Vec<(usize, Bad, String, String)>,
+        start: serde_json::Value,
+        end: serde_json::Value,
+    ) -> SourceRows {
         assert_eq!(self.records(), 0, "whole batches are not mixed with single rows");
         let mut keep = vec![true; batch.num_rows()];
         for (row, bad, provenance, raw) in bad {
@@ -338,7 +333,8 @@ impl Rows {
         let fresh = self.spec.columns.iter().map(|c| Builder::new(c.ty, good)).collect();
         let columns = std::mem::replace(&mut self.columns, fresh).into_iter().map(Builder::finish).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(good));
-        let rows = RecordBatch::try_new_with_options(self.spec.arrow.clone(), columns, &options).expect("every column has every row");
+        let rows = RecordBatch::try_new_with_options(self.spec.arrow.clone(), columns, &options)
+            .expect("every column has every row");
         self.rows(rows, start, end)
     }
 

@@ -9,16 +9,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, new_null_array,
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
+    new_null_array,
 };
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType, Decimal128Type, Float64Type, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType,
+};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::{FileReader, StreamReader};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
 use types::{Column, Type};
 
 use super::cells::{Bad, RowSpec, Rows};
@@ -34,7 +39,13 @@ pub(crate) struct ColumnarReader {
 }
 
 enum Inner {
-    Parquet { data: Data, metadata: ArrowReaderMetadata, roots: Vec<usize>, group: usize, reader: Option<ParquetRecordBatchReader> },
+    Parquet {
+        data: Data,
+        metadata: ArrowReaderMetadata,
+        roots: Vec<usize>,
+        group: usize,
+        reader: Option<ParquetRecordBatchReader>,
+    },
     Ipc(Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>),
 }
 
@@ -55,18 +66,25 @@ pub(crate) enum OpenError {
 impl ColumnarReader {
     /// Opens a Parquet file, uncompressed, from one of its row groups on.
     pub fn parquet(file: File, spec: &RowSpec, group: usize) -> Result<ColumnarReader, OpenError> {
-        let metadata = guarded(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|e| e.to_string()))?;
+        let metadata =
+            guarded(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|e| e.to_string()))?;
         ColumnarReader::parquet_of(Data::File(file), metadata, spec, group)
     }
 
-    /// Opens Parquet bytes.
-    pub fn parquet_bytes(bytes: Vec<u8>, spec: &RowSpec) -> Result<ColumnarReader, OpenError> {
+    /// Opens Parquet bytes that were unpacked, from one of their row groups on.
+    pub fn parquet_bytes(bytes: Vec<u8>, spec: &RowSpec, group: usize) -> Result<ColumnarReader, OpenError> {
         let bytes = Bytes::from(bytes);
-        let metadata = guarded(|| ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new()).map_err(|e| e.to_string()))?;
-        ColumnarReader::parquet_of(Data::Memory(bytes), metadata, spec, 0)
+        let metadata =
+            guarded(|| ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new()).map_err(|e| e.to_string()))?;
+        ColumnarReader::parquet_of(Data::Memory(bytes), metadata, spec, group)
     }
 
-    fn parquet_of(data: Data, metadata: ArrowReaderMetadata, spec: &RowSpec, group: usize) -> Result<ColumnarReader, OpenError> {
+    fn parquet_of(
+        data: Data,
+        metadata: ArrowReaderMetadata,
+        spec: &RowSpec,
+        group: usize,
+    ) -> Result<ColumnarReader, OpenError> {
         let schema = metadata.schema().clone();
         check_schema(&schema, spec).map_err(OpenError::Mismatch)?;
         let roots = spec.columns.iter().map(|c| schema.index_of(&c.name).expect("checked")).collect();
@@ -145,7 +163,12 @@ impl ColumnarReader {
     }
 }
 
-fn open_group(data: &Data, metadata: &ArrowReaderMetadata, roots: &[usize], group: usize) -> Result<ParquetRecordBatchReader, String> {
+fn open_group(
+    data: &Data,
+    metadata: &ArrowReaderMetadata,
+    roots: &[usize],
+    group: usize,
+) -> Result<ParquetRecordBatchReader, String> {
     let mask = || ProjectionMask::roots(metadata.parquet_schema(), roots.iter().copied());
     match data {
         Data::File(file) => {
@@ -191,8 +214,9 @@ fn check_schema(schema: &SchemaRef, spec: &RowSpec) -> Result<(), String> {
             let names = schema.fields().iter().map(|f| f.name().as_str());
             return Err(format!("there is no column `{}`{}", column.name, nearest(&column.name, names)));
         };
-        cast(&new_null_array(field.data_type(), 0), column.ty, &spec.time)
-            .map_err(|e| format!("column `{}` is {} and cannot be read as {}: {e}", column.name, field.data_type(), column.ty))?;
+        cast(&new_null_array(field.data_type(), 0), column.ty, &spec.time).map_err(|e| {
+            format!("column `{}` is {} and cannot be read as {}: {e}", column.name, field.data_type(), column.ty)
+        })?;
     }
     Ok(())
 }
@@ -220,10 +244,9 @@ pub(crate) fn convert(batch: &RecordBatch, spec: &RowSpec) -> Result<Converted, 
         }
         columns.push(to);
     }
-    let deleted = |row: usize| move |column: usize, columns: &[ArrayRef]| columns[column].as_boolean_opt().is_some_and(|b| b.is_valid(row) && b.value(row));
     if columns.iter().any(|c| c.null_count() > 0) {
         for row in 0..batch.num_rows() {
-            if let Some(fault) = spec.null_fault(|c| columns[c].is_null(row), |c| deleted(row)(c, &columns)) {
+            if let Some(fault) = spec.null_fault(|c| columns[c].is_null(row)) {
                 bad.entry(row).or_insert(fault);
             }
         }
@@ -235,15 +258,28 @@ pub(crate) fn convert(batch: &RecordBatch, spec: &RowSpec) -> Result<Converted, 
 }
 
 /// The next batch as rows and faults, provenance `file:row` with rows counted from 1.
-pub(crate) fn gather(converted: Converted, rows: &mut Rows, file: &str, rows_before: u64, start: serde_json::Value, end: serde_json::Value) -> engine::connector::SourceRows {
-    let bad = converted.bad.into_iter().map(|(row, why, raw)| (row, why, format!("{file}:{}", rows_before + row as u64 + 1), raw)).collect();
+pub(crate) fn gather(
+    converted: Converted,
+    rows: &mut Rows,
+    file: &str,
+    rows_before: u64,
+    start: serde_json::Value,
+    end: serde_json::Value,
+) -> engine::connector::SourceRows {
+    let bad = converted
+        .bad
+        .into_iter()
+        .map(|(row, why, raw)| (row, why, format!("{file}:{}", rows_before + row as u64 + 1), raw))
+        .collect();
     rows.whole(&converted.batch, bad, start, end)
 }
 
 fn misfit(from: &ArrayRef, row: usize, column: &Column) -> Bad {
     let shown = cell(from, row);
-    let fraction = matches!(from.data_type(), DataType::Float16 | DataType::Float32 | DataType::Float64 | DataType::Decimal128(..) | DataType::Decimal256(..))
-        && shown.parse::<f64>().is_ok_and(|v| v.is_finite() && v.fract() != 0.0);
+    let fraction = matches!(
+        from.data_type(),
+        DataType::Float16 | DataType::Float32 | DataType::Float64 | DataType::Decimal128(..) | DataType::Decimal256(..)
+    ) && shown.parse::<f64>().is_ok_and(|v| v.is_finite() && v.fract() != 0.0);
     let numeric = from.data_type().is_numeric() || from.data_type().is_temporal();
     if numeric && !fraction { Bad::range(column, &shown) } else { Bad::value(column, &shown) }
 }
@@ -254,7 +290,8 @@ fn cell(array: &ArrayRef, row: usize) -> String {
 }
 
 fn text(batch: &RecordBatch, row: usize, spec: &RowSpec) -> String {
-    let cells = spec.columns.iter().filter_map(|c| Some(format!("{}={}", c.name, cell(batch.column_by_name(&c.name)?, row))));
+    let cells =
+        spec.columns.iter().filter_map(|c| Some(format!("{}={}", c.name, cell(batch.column_by_name(&c.name)?, row))));
     cells.collect::<Vec<_>>().join(", ")
 }
 
@@ -302,7 +339,11 @@ fn cast(from: &ArrayRef, ty: Type, time: &TimeFormat) -> Result<ArrayRef, String
             _ => Err("it is no time".into()),
         },
         _ if data_type == ty.arrow() => Ok(from.clone()),
-        Type::String if is_text || matches!(data_type, D::Binary | D::LargeBinary | D::BinaryView | D::FixedSizeBinary(_)) => safe(from, &D::Utf8),
+        Type::String
+            if is_text || matches!(data_type, D::Binary | D::LargeBinary | D::BinaryView | D::FixedSizeBinary(_)) =>
+        {
+            safe(from, &D::Utf8)
+        }
         Type::String if data_type.is_integer() => safe(from, &D::Utf8),
         Type::String => Err("it is no text".into()),
         _ if is_text => {
@@ -311,7 +352,9 @@ fn cast(from: &ArrayRef, ty: Type, time: &TimeFormat) -> Result<ArrayRef, String
             match ty {
                 Type::Bool => safe(from, &D::Boolean),
                 Type::Int64 => Ok(Arc::new(texts.iter().map(|t| t?.trim_ascii().parse().ok()).collect::<Int64Array>())),
-                Type::Float64 => Ok(Arc::new(texts.iter().map(|t| t?.trim_ascii().parse().ok()).collect::<Float64Array>())),
+                Type::Float64 => {
+                    Ok(Arc::new(texts.iter().map(|t| t?.trim_ascii().parse().ok()).collect::<Float64Array>()))
+                }
                 _ => safe(from, &ty.arrow()),
             }
         }
@@ -326,12 +369,18 @@ fn cast(from: &ArrayRef, ty: Type, time: &TimeFormat) -> Result<ArrayRef, String
             let whole: ArrayRef = Arc::new(whole.collect::<Int64Array>());
             if ty == Type::Int64 { Ok(whole) } else { safe(&whole, &ty.arrow()) }
         }
-        Type::Int64 | Type::Decimal if matches!(data_type, D::Decimal32(..) | D::Decimal64(..) | D::Decimal128(..) | D::Decimal256(..)) => {
+        Type::Int64 | Type::Decimal
+            if matches!(data_type, D::Decimal32(..) | D::Decimal64(..) | D::Decimal128(..) | D::Decimal256(..)) =>
+        {
             // A cast rounds; what does not come back was rounded.
             let whole = safe(from, &Type::Decimal.arrow())?;
             let back = safe(&whole, &data_type)?;
             let same = arrow::compute::kernels::cmp::eq(&back, from).map_err(|e| e.to_string())?;
-            let kept = whole.as_primitive::<Decimal128Type>().iter().zip(same.iter()).map(|(v, same)| v.filter(|_| same == Some(true)));
+            let kept = whole
+                .as_primitive::<Decimal128Type>()
+                .iter()
+                .zip(same.iter())
+                .map(|(v, same)| v.filter(|_| same == Some(true)));
             let kept: arrow::array::Decimal128Array = kept.collect();
             let kept: ArrayRef = Arc::new(kept.with_data_type(Type::Decimal.arrow()));
             if ty == Type::Decimal { Ok(kept) } else { safe(&kept, &D::Int64) }
@@ -365,14 +414,34 @@ mod tests {
         use Value::{Decimal, Float, Int, Null, Str, Time};
         let auto = || TimeFormat::Auto;
         check(Arc::new(UInt64Array::from(vec![5, u64::MAX])), Type::Int64, auto(), Ok(&[Int(5), Null]));
-        check(Arc::new(Float64Array::from(vec![5.0, 5.5, 1e300, f64::NAN])), Type::Int64, auto(), Ok(&[Int(5), Null, Null, Null]));
+        check(
+            Arc::new(Float64Array::from(vec![5.0, 5.5, 1e300, f64::NAN])),
+            Type::Int64,
+            auto(),
+            Ok(&[Int(5), Null, Null, Null]),
+        );
         check(Arc::new(Int32Array::from(vec![Some(1), None])), Type::Float64, auto(), Ok(&[Float(1.0), Null]));
-        check(Arc::new(Decimal128Array::from(vec![500, 550]).with_precision_and_scale(10, 2).unwrap()), Type::Int64, auto(), Ok(&[Int(5), Null]));
+        check(
+            Arc::new(Decimal128Array::from(vec![500, 550]).with_precision_and_scale(10, 2).unwrap()),
+            Type::Int64,
+            auto(),
+            Ok(&[Int(5), Null]),
+        );
         check(Arc::new(Int32Array::from(vec![7])), Type::Decimal, auto(), Ok(&[Decimal(7)]));
-        check(Arc::new(TimestampNanosecondArray::from(vec![-1, 1_500])), Type::Timestamp, auto(), Ok(&[Time(-1), Time(1)]));
+        check(
+            Arc::new(TimestampNanosecondArray::from(vec![-1, 1_500])),
+            Type::Timestamp,
+            auto(),
+            Ok(&[Time(-1), Time(1)]),
+        );
         check(Arc::new(TimestampMicrosecondArray::from(vec![i64::MAX])), Type::Timestamp, auto(), Ok(&[Null]));
         check(Arc::new(StringArray::from(vec!["1970-01-01", "x"])), Type::Timestamp, auto(), Ok(&[Time(0), Null]));
-        check(Arc::new(Int32Array::from(vec![2])), Type::Timestamp, TimeFormat::Epoch(Unit::Second), Ok(&[Time(2_000_000)]));
+        check(
+            Arc::new(Int32Array::from(vec![2])),
+            Type::Timestamp,
+            TimeFormat::Epoch(Unit::Second),
+            Ok(&[Time(2_000_000)]),
+        );
         check(Arc::new(Int32Array::from(vec![2])), Type::Timestamp, auto(), Err("timestamp_unit"));
         check(Arc::new(Int32Array::from(vec![2])), Type::String, auto(), Ok(&[Str("2".into())]));
         check(Arc::new(Int32Array::from(vec![2])), Type::Bool, auto(), Err("neither"));

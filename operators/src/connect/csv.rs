@@ -82,7 +82,13 @@ pub(crate) enum Split {
 }
 
 /// Cuts the record at the start of the window into fields. `whole`: nothing follows the window.
-pub(crate) fn split(window: &[u8], delimiter: u8, whole: bool, fields: &mut Vec<Piece>, scratch: &mut Vec<u8>) -> Split {
+pub(crate) fn split(
+    window: &[u8],
+    delimiter: u8,
+    whole: bool,
+    fields: &mut Vec<Piece>,
+    scratch: &mut Vec<u8>,
+) -> Split {
     fields.clear();
     scratch.clear();
     let mut lines = 0;
@@ -151,7 +157,10 @@ impl CsvDecoder {
             file: file.to_owned(),
             delimiter,
             null: null.map(|n| n.as_bytes().to_vec()),
-            layout: fields.iter().map(|c| Field { column: *c, ty: c.map_or(Type::String, |c| spec.columns[c].ty) }).collect(),
+            layout: fields
+                .iter()
+                .map(|c| Field { column: *c, ty: c.map_or(Type::String, |c| spec.columns[c].ty) })
+                .collect(),
             line: 1,
             skipping: false,
             // The fast way takes digits for a number before it asks whether they mean null.
@@ -231,7 +240,8 @@ impl CsvDecoder {
                         }
                         _ => {
                             let found = p + self.field_end(block, p, i == last)?;
-                            let end = if i == last && found > p && block[found - 1] == b'\r' { found - 1 } else { found };
+                            let end =
+                                if i == last && found > p && block[found - 1] == b'\r' { found - 1 } else { found };
                             let text = &block[p..end];
                             if text.is_empty() || self.null.as_deref() == Some(text) {
                                 builder.push_null();
@@ -261,7 +271,11 @@ impl CsvDecoder {
 
     #[inline]
     fn field_end(&self, block: &[u8], p: usize, last: bool) -> Option<usize> {
-        if last { memchr::memchr2(b'\n', self.delimiter, &block[p..]) } else { memchr::memchr2(self.delimiter, b'\n', &block[p..]) }
+        if last {
+            memchr::memchr2(b'\n', self.delimiter, &block[p..])
+        } else {
+            memchr::memchr2(self.delimiter, b'\n', &block[p..])
+        }
     }
 
     /// Decodes one record, good or bad, and gives the start of the next; `None` if it is not all there.
@@ -296,7 +310,10 @@ impl CsvDecoder {
     /// Appends the cells of a record.
     fn row(&self, window: &[u8], fields: &[Piece], unescaped: &[u8], rows: &mut Rows) -> Result<(), Bad> {
         if fields.len() != self.layout.len() {
-            return Err(Bad::new("ragged_row", format!("expected {} fields, found {}", self.layout.len(), fields.len())));
+            return Err(Bad::new(
+                "ragged_row",
+                format!("expected {} fields, found {}", self.layout.len(), fields.len()),
+            ));
         }
         for (piece, field) in fields.iter().zip(&self.layout) {
             let Some(column) = field.column else { continue };
@@ -336,7 +353,14 @@ pub(crate) fn too_large(max: usize) -> Bad {
 /// Makes a fault of the line at the start of the block. `Some(Some(n))`: the next line begins at `n`. `Some(None)`:
 /// the line's end is not there and the rest of it is to be passed over. `None`: give more first, so that the fault's
 /// raw text does not depend on the block.
-pub(crate) fn bad_line(block: &[u8], last: bool, rows: &mut Rows, bad: Bad, file: &str, line: u64) -> Option<Option<usize>> {
+pub(crate) fn bad_line(
+    block: &[u8],
+    last: bool,
+    rows: &mut Rows,
+    bad: Bad,
+    file: &str,
+    line: u64,
+) -> Option<Option<usize>> {
     let max = rows.spec.record_bytes_max;
     let newline = memchr::memchr(b'\n', block);
     if newline.is_none() && !last && block.len() <= max {
@@ -352,7 +376,8 @@ pub(crate) fn bad_line(block: &[u8], last: bool, rows: &mut Rows, bad: Bad, file
 #[inline]
 fn plain(text: &[u8]) -> bool {
     // Most strings are short and ASCII: one pass over the bytes answers both.
-    text.iter().all(|b| b.wrapping_sub(1) < 127) || (std::str::from_utf8(text).is_ok() && memchr::memchr(0, text).is_none())
+    text.iter().all(|b| b.wrapping_sub(1) < 127)
+        || (std::str::from_utf8(text).is_ok() && memchr::memchr(0, text).is_none())
 }
 
 /// An integer of at most 18 digits at `p`, and where it ends.
@@ -467,7 +492,11 @@ mod tests {
         let (good, bad) = decode(text, text.len().max(1), true, &spec, &fields);
         for block in 1..=text.len() {
             for fast in [true, false] {
-                assert_eq!(decode(text, block, fast, &spec, &fields), (good.clone(), bad.clone()), "block {block}, fast {fast}");
+                assert_eq!(
+                    decode(text, block, fast, &spec, &fields),
+                    (good.clone(), bad.clone()),
+                    "block {block}, fast {fast}"
+                );
             }
         }
         let shown: Vec<String> = good
@@ -478,7 +507,8 @@ mod tests {
             })
             .collect();
         assert_eq!(shown, rows);
-        let shown: Vec<String> = bad.iter().map(|(seq, reason, at, raw)| format!("{seq} {reason} {at} {raw}")).collect();
+        let shown: Vec<String> =
+            bad.iter().map(|(seq, reason, at, raw)| format!("{seq} {reason} {at} {raw}")).collect();
         assert_eq!(shown, faults);
     }
 
@@ -557,8 +587,23 @@ mod tests {
     #[test]
     fn numbers_are_read_as_the_standard_library_reads_them() {
         let texts = [
-            "0", "-0", "1.", ".5", "1e5", "-1E-3", "0.1", "123456789.987654321", "9007199254740993", "1.7976931348623157e308",
-            "2.2250738585072014e-308", "00000000000000000000001.50", "NaN", "inf", "-Infinity", "+3.5", "12345678901234567890.5",
+            "0",
+            "-0",
+            "1.",
+            ".5",
+            "1e5",
+            "-1E-3",
+            "0.1",
+            "123456789.987654321",
+            "9007199254740993",
+            "1.7976931348623157e308",
+            "2.2250738585072014e-308",
+            "00000000000000000000001.50",
+            "NaN",
+            "inf",
+            "-Infinity",
+            "+3.5",
+            "12345678901234567890.5",
         ];
         let spec = spec(&[("f", Type::Float64)], 64);
         for text in texts {
@@ -566,13 +611,18 @@ mod tests {
             assert!(faults.is_empty(), "{text}");
             assert_eq!(rows[0].1, [Value::Float(text.parse().unwrap())], "{text}");
         }
-        check(&[("f", Type::Float64)], b"1e999\n1.2.3\n.\n-\n1e\n", &[], &[
-            "0 out_of_range f.csv:1 1e999",
-            "1 bad_value f.csv:2 1.2.3",
-            "2 bad_value f.csv:3 .",
-            "3 bad_value f.csv:4 -",
-            "4 bad_value f.csv:5 1e",
-        ]);
+        check(
+            &[("f", Type::Float64)],
+            b"1e999\n1.2.3\n.\n-\n1e\n",
+            &[],
+            &[
+                "0 out_of_range f.csv:1 1e999",
+                "1 bad_value f.csv:2 1.2.3",
+                "2 bad_value f.csv:3 .",
+                "3 bad_value f.csv:4 -",
+                "4 bad_value f.csv:5 1e",
+            ],
+        );
         check(
             &[("i", Type::Int64), ("d", Type::Decimal)],
             b"-9223372036854775808,99999999999999999999999999999999999999\n1234567890123456789,-1\n1.0,1\n1,100000000000000000000000000000000000000\n",

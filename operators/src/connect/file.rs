@@ -15,7 +15,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File, Metadata};
-use std::io::{self, ErrorKind, Read as _, Seek, SeekFrom};
+use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,12 +27,11 @@ use engine::plan::SourceShape;
 use engine::{ConnectorDef, OptionDef};
 use types::Position;
 
-use super::bytes::{Packing, damage};
+use super::bytes::Packing;
 use super::cells::{Bad, RowSpec, Rows};
 use super::columnar::{self, ColumnarReader, OpenError};
-use super::csv::{CsvDecoder, Decoded, Split, split};
-use super::ndjson::NdjsonDecoder;
-use super::{RECORD_BYTES_OPTION, TIMESTAMP_FORMAT_OPTION, TIMESTAMP_UNIT_OPTION, nearest, row_spec};
+use super::text::{Anchor, Read, Refused, Text};
+use super::{RECORD_BYTES_OPTION, TIMESTAMP_FORMAT_OPTION, TIMESTAMP_UNIT_OPTION, row_spec};
 
 pub(crate) const DEF: ConnectorDef = ConnectorDef {
     name: "file",
@@ -83,12 +82,6 @@ pub(crate) const DEF: ConnectorDef = ConnectorDef {
 
 /// Records of a batch, at most.
 const BATCH_RECORDS: usize = 32_768;
-/// Bytes read at once.
-const BLOCK_BYTES: usize = 256 << 10;
-/// Bytes read before the engine is answered, whatever came of them.
-const PAUSE_BYTES: usize = 4 << 20;
-/// Bytes before an anchor that must be the same when reading goes on there.
-const TAIL_BYTES: usize = 64;
 /// How often a followed file is looked at.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -146,7 +139,10 @@ fn plan(section: &mut Section<'_>, shape: &mut SourceShape) -> Option<Arc<dyn Co
     let delimiter = section.string("delimiter").map(|text| match text.as_bytes() {
         [b] if !b.is_ascii_alphanumeric() && !matches!(b, b'"' | b'\n' | b'\r' | b'.' | b'+' | b'-') => Some(*b),
         _ => {
-            section.problem("delimiter", format!("expected one byte that is no letter, digit, quote, sign or point, found `{text}`"));
+            section.problem(
+                "delimiter",
+                format!("expected one byte that is no letter, digit, quote, sign or point, found `{text}`"),
+            );
             None
         }
     });
@@ -155,11 +151,20 @@ fn plan(section: &mut Section<'_>, shape: &mut SourceShape) -> Option<Arc<dyn Co
     let follow = section.boolean("follow").unwrap_or(false);
     let spec = row_spec(section, shape);
     let path = path?;
-    if format.is_none() && !is_glob(&path) && Path::new(&path).extension().is_some() && Format::of_name(&path).is_none() && !shape.base_dir.join(&path).is_dir() {
-        section.problem("path", format!("the extension of `{path}` tells no format: add `format`, one of csv, ndjson, parquet, arrow"));
+    if format.is_none()
+        && !is_glob(&path)
+        && Path::new(&path).extension().is_some()
+        && Format::of_name(&path).is_none()
+        && !shape.base_dir.join(&path).is_dir()
+    {
+        section.problem(
+            "path",
+            format!("the extension of `{path}` tells no format: add `format`, one of csv, ndjson, parquet, arrow"),
+        );
         return None;
     }
-    let (format, delimiter) = (format.map_or(Some(None), |f| f.map(Some))?, delimiter.map_or(Some(None), |d| d.map(Some))?);
+    let (format, delimiter) =
+        (format.map_or(Some(None), |f| f.map(Some))?, delimiter.map_or(Some(None), |d| d.map(Some))?);
     Some(Arc::new(FileOptions { path, format, delimiter, header, null, follow, spec: spec? }))
 }
 
@@ -173,37 +178,6 @@ impl ConnectorFactory for FileOptions {
         let how = if self.follow { "followed" } else { "read to the end" };
         format!("file {} {format} {how}", self.path).split_whitespace().collect::<Vec<_>>().join(" ")
     }
-}
-
-/// A place in the files.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-struct Anchor {
-    /// The file's name as the source names it.
-    file: String,
-    /// The number of the record here.
-    seq: u64,
-    /// Plain text: the offset of the record, its line, a hash of the bytes before it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    text: Option<TextAnchor>,
-    /// Parquet: the row group.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    row_group: Option<usize>,
-    /// Packed and columnar files: the file's size, by which a change is noticed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
-    /// Followed files: which file it was, whatever it is called by now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    inode: Option<u64>,
-    /// The file has been read to its end for good.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    done: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-struct TextAnchor {
-    offset: u64,
-    line: u64,
-    tail: u64,
 }
 
 /// What a path means.
@@ -240,13 +214,22 @@ enum Open {
 }
 
 impl FileConnector {
-    pub fn open(options: FileOptions, source: &str, base_dir: &Path, position: &Position) -> Result<FileConnector, ConnectorError> {
+    pub fn open(
+        options: FileOptions,
+        source: &str,
+        base_dir: &Path,
+        position: &Position,
+    ) -> Result<FileConnector, ConnectorError> {
         let anchor: Option<Anchor> = if position.anchor.is_null() {
             None
         } else {
-            Some(serde_json::from_value(position.anchor.clone()).map_err(|e| ConnectorError::new(format!("a position that is not of a file source: {e}")))?)
+            Some(
+                serde_json::from_value(position.anchor.clone())
+                    .map_err(|e| ConnectorError::new(format!("a position that is not of a file source: {e}")))?,
+            )
         };
-        let target = if is_glob(&options.path) || base_dir.join(&options.path).is_dir() { Target::Many } else { Target::One };
+        let target =
+            if is_glob(&options.path) || base_dir.join(&options.path).is_dir() { Target::Many } else { Target::One };
         let mut connector = FileConnector {
             rows: Rows::new(source, options.spec.clone(), anchor.as_ref().map_or(0, |a| a.seq)),
             batch_records: BATCH_RECORDS,
@@ -281,7 +264,10 @@ impl FileConnector {
         let one = self.options.follow && self.target == Target::One;
         if anchor.done {
             // The same file still in its place has been read; another one has not.
-            if one && let Ok(file) = File::open(&path) && file.metadata().is_ok_and(|m| Some(m.ino()) == anchor.inode) {
+            if one
+                && let Ok(file) = File::open(&path)
+                && file.metadata().is_ok_and(|m| Some(m.ino()) == anchor.inode)
+            {
                 self.left = Some(file);
             }
             return Ok(());
@@ -326,7 +312,8 @@ impl FileConnector {
             }
         }
         let hidden = |f: &Path| f.file_name().is_none_or(|n| n.to_string_lossy().starts_with('.'));
-        let mut files: Vec<_> = files.into_iter().filter(|f| !hidden(f) && f.is_file()).map(|f| (name(&f), f)).collect();
+        let mut files: Vec<_> =
+            files.into_iter().filter(|f| !hidden(f) && f.is_file()).map(|f| (name(&f), f)).collect();
         files.sort();
         Ok(files)
     }
@@ -394,7 +381,10 @@ impl FileConnector {
             && let Some(size) = at.size
             && size != meta.len()
         {
-            return Err(Refused::changed(format!("`{name}` had {size} bytes when it was being read and has {} now", meta.len())));
+            return Err(Refused::changed(format!(
+                "`{name}` had {size} bytes when it was being read and has {} now",
+                meta.len()
+            )));
         }
         if matches!(format, Format::Csv | Format::Ndjson) {
             let text = Text::open(name, path, file, packing, format, &self.options, self.rows.next_seq(), at)?;
@@ -404,11 +394,13 @@ impl FileConnector {
         let spec = &self.options.spec;
         let group = at.and_then(|a| a.row_group).unwrap_or(0);
         let opened = match (format, packing) {
-            (Format::Parquet, Packing::Plain) => ColumnarReader::parquet(file.try_clone().map_err(failed)?, spec, group),
+            (Format::Parquet, Packing::Plain) => {
+                ColumnarReader::parquet(file.try_clone().map_err(failed)?, spec, group)
+            }
             (Format::Parquet, _) => {
                 let mut bytes = Vec::new();
                 match packing.unpack(file.try_clone().map_err(failed)?).and_then(|mut r| r.read_to_end(&mut bytes)) {
-                    Ok(_) => ColumnarReader::parquet_bytes(bytes, spec),
+                    Ok(_) => ColumnarReader::parquet_bytes(bytes, spec, group),
                     Err(e) => Err(OpenError::Unreadable(e.to_string())),
                 }
             }
@@ -418,7 +410,14 @@ impl FileConnector {
             Ok(reader) => {
                 let row = reader.rows_before(reader.group());
                 let first_seq = self.rows.next_seq() - row.min(self.rows.next_seq());
-                self.current = Some(Open::Columns(Columns { name: name.to_owned(), file, reader, row, first_seq, size: meta.len() }));
+                self.current = Some(Open::Columns(Columns {
+                    name: name.to_owned(),
+                    file,
+                    reader,
+                    row,
+                    first_seq,
+                    size: meta.len(),
+                }));
                 Ok(())
             }
             // Nothing in it, not even a footer: as empty as an empty text file.
@@ -458,7 +457,12 @@ impl FileConnector {
                 file: self.last.clone().unwrap_or_default(),
                 seq,
                 done: true,
-                inode: self.left.as_ref().filter(|_| self.options.follow).and_then(|f| f.metadata().ok()).map(|m| m.ino()),
+                inode: self
+                    .left
+                    .as_ref()
+                    .filter(|_| self.options.follow)
+                    .and_then(|f| f.metadata().ok())
+                    .map(|m| m.ino()),
                 ..Anchor::default()
             },
         };
@@ -485,7 +489,8 @@ impl FileConnector {
                 Ok(None)
             }
             Some(Ok(batch)) => {
-                let converted = columnar::convert(&batch, &self.options.spec).map_err(|e| ConnectorError::new(format!("`{}`: {e}", columns.name)))?;
+                let converted = columnar::convert(&batch, &self.options.spec)
+                    .map_err(|e| ConnectorError::new(format!("`{}`: {e}", columns.name)))?;
                 let before = columns.row;
                 columns.row += batch.num_rows() as u64;
                 let end = serde_json::to_value(columns.place()).expect("an anchor is JSON");
@@ -567,25 +572,6 @@ impl Connector for FileConnector {
     }
 }
 
-/// Why a file was not opened.
-struct Refused {
-    error: ConnectorError,
-    /// It is another file than the one the anchor was made in.
-    changed: bool,
-}
-
-impl Refused {
-    fn changed(message: String) -> Refused {
-        Refused { error: ConnectorError::new(message), changed: true }
-    }
-}
-
-impl From<ConnectorError> for Refused {
-    fn from(error: ConnectorError) -> Refused {
-        Refused { error, changed: false }
-    }
-}
-
 /// An open columnar file.
 struct Columns {
     name: String,
@@ -611,327 +597,23 @@ impl Columns {
     }
 }
 
-/// What came of reading text.
-#[derive(Debug, PartialEq, Eq)]
-enum Read {
-    /// The batch is full.
-    Full,
-    /// Enough for now; there is more.
-    Pause,
-    /// There is no more now, and perhaps later.
-    Dry,
-    /// There is no more.
-    End,
-}
-
-enum Decoder {
-    Csv(CsvDecoder),
-    Ndjson(NdjsonDecoder),
-}
-
-impl Decoder {
-    fn decode(&mut self, block: &[u8], last: bool, rows: &mut Rows, limit: usize) -> Decoded {
-        match self {
-            Decoder::Csv(d) => d.decode(block, last, rows, limit),
-            Decoder::Ndjson(d) => d.decode(block, last, rows, limit),
-        }
-    }
-
-    fn line(&mut self) -> &mut u64 {
-        match self {
-            Decoder::Csv(d) => &mut d.line,
-            Decoder::Ndjson(d) => &mut d.line,
-        }
-    }
-}
-
-/// An open text file: bytes read and not yet decoded, and some before them.
-struct Text {
-    name: String,
-    path: PathBuf,
-    packing: Packing,
-    /// The same open file as `input`, for asking about it.
-    handle: File,
-    input: Box<dyn io::Read + Send>,
-    /// `None` until the header is read.
-    decoder: Option<Decoder>,
-    begun: bool,
-    line: u64,
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
-    /// The offset in the file of the buffer's first byte.
-    base: u64,
-    /// The last read found nothing.
-    dry: bool,
-    failed: Option<io::Error>,
-    /// Followed: it is to be left at the next look.
-    leaving: bool,
-    /// Followed: what is there now is all there will be.
-    ending: bool,
-    first_seq: u64,
-    size: u64,
-}
-
-impl Text {
-    #[allow(clippy::too_many_arguments)]
-    fn open(
-        name: &str,
-        path: &Path,
-        file: File,
-        packing: Packing,
-        format: Format,
-        options: &FileOptions,
-        seq: u64,
-        at: Option<&Anchor>,
-    ) -> Result<Text, Refused> {
-        let failed = |e: io::Error| ConnectorError::new(format!("`{name}` cannot be read: {e}"));
-        let handle = file.try_clone().map_err(failed)?;
-        let size = handle.metadata().map_err(failed)?.len();
-        let decoder = match format {
-            Format::Ndjson => Some(Decoder::Ndjson(NdjsonDecoder::new(name))),
-            _ if !options.header => {
-                let fields: Vec<_> = (0..options.spec.columns.len()).map(Some).collect();
-                Some(Decoder::Csv(CsvDecoder::new(name, options.delimiter_of(name), options.null.as_deref(), &fields, &options.spec)))
-            }
-            _ => None,
-        };
-        let mut text = Text {
-            name: name.to_owned(),
-            path: path.to_owned(),
-            packing,
-            handle,
-            input: packing.unpack(file).map_err(failed)?,
-            decoder,
-            begun: false,
-            line: 1,
-            buffer: Vec::new(),
-            start: 0,
-            end: 0,
-            base: 0,
-            dry: false,
-            failed: None,
-            leaving: false,
-            ending: false,
-            first_seq: seq,
-            size,
-        };
-        if let Some(TextAnchor { offset, line, tail }) = at.and_then(|a| a.text)
-            && offset > 0
-        {
-            if size < offset {
-                return Err(Refused::changed(format!("`{name}` has {size} bytes and was read up to byte {offset} before")));
-            }
-            while !text.begin(false, options)? && !text.dry {
-                text.fill().map_err(failed)?;
-            }
-            if text.decoder.is_none() {
-                return Err(Refused::changed(format!("`{name}` has no header any more")));
-            }
-            text.seek(offset, tail).map_err(failed)?.then_some(()).ok_or_else(|| {
-                Refused::changed(format!("`{name}` is not what it was: the bytes before byte {offset}, where reading stopped, have changed"))
-            })?;
-            *text.decoder.as_mut().expect("just looked").line() = line;
-        }
-        Ok(text)
-    }
-
-    /// Goes to an offset; false if the bytes before it are not those they were.
-    fn seek(&mut self, offset: u64, tail: u64) -> io::Result<bool> {
-        let keep = offset.min(TAIL_BYTES as u64) as usize;
-        self.base = offset - keep as u64;
-        self.handle.seek(SeekFrom::Start(self.base))?;
-        self.buffer.resize(keep.max(self.buffer.len()), 0);
-        self.input.read_exact(&mut self.buffer[..keep])?;
-        (self.start, self.end, self.dry, self.begun) = (keep, keep, false, true);
-        Ok(self.tail() == tail)
-    }
-
-    fn tail(&self) -> u64 {
-        fnv(&self.buffer[self.start.saturating_sub(TAIL_BYTES)..self.start])
-    }
-
-    fn skipping(&self) -> bool {
-        match &self.decoder {
-            Some(Decoder::Csv(d)) => d.skipping,
-            Some(Decoder::Ndjson(d)) => d.skipping,
-            None => false,
-        }
-    }
-
-    fn place(&self, seq: u64, follow: bool) -> Anchor {
-        let file = self.name.clone();
-        if self.packing != Packing::Plain {
-            return Anchor { file, seq: self.first_seq, size: Some(self.size), ..Anchor::default() };
-        }
-        let line = match &self.decoder {
-            Some(Decoder::Csv(d)) => d.line,
-            Some(Decoder::Ndjson(d)) => d.line,
-            None => self.line,
-        };
-        let inode = follow.then(|| self.handle.metadata().ok()).flatten().map(|m| m.ino());
-        // Before the header is read there is no place but the start.
-        let offset = if self.decoder.is_some() { self.base + self.start as u64 } else { 0 };
-        Anchor { file, seq, text: Some(TextAnchor { offset, line, tail: self.tail() }), inode, ..Anchor::default() }
-    }
-
-    /// Decodes until the batch is full or there is no more. `ends`: the file's end is the end.
-    fn read(&mut self, rows: &mut Rows, records_max: usize, ends: bool, options: &FileOptions) -> Result<Read, ConnectorError> {
-        let mut budget = PAUSE_BYTES;
-        self.dry = false;
-        loop {
-            let last = self.dry && ends;
-            if self.begin(last, options)? {
-                let decoder = self.decoder.as_mut().expect("begun");
-                let got = decoder.decode(&self.buffer[self.start..self.end], last, rows, records_max);
-                self.start += got.consumed;
-                if !got.starved {
-                    return Ok(Read::Full);
-                }
-            }
-            if last {
-                return Ok(Read::End);
-            }
-            if self.dry {
-                return Ok(Read::Dry);
-            }
-            if budget == 0 {
-                return Ok(Read::Pause);
-            }
-            match self.fill() {
-                Ok(count) => budget = budget.saturating_sub(count),
-                Err(e) => {
-                    let Some(reason) = damage(self.packing, &e) else {
-                        return Err(ConnectorError::new(format!("`{}` cannot be read on: {e}", self.name)));
-                    };
-                    self.give_up(rows, reason, &e);
-                    return Ok(Read::End);
-                }
-            }
-        }
-    }
-
-    /// The rest of the file is lost: decodes the whole lines there are, and makes one fault of what is left.
-    fn give_up(&mut self, rows: &mut Rows, reason: &'static str, error: &io::Error) {
-        let rest = &self.buffer[self.start..self.end];
-        let whole = memchr::memrchr(b'\n', rest).map_or(0, |i| i + 1);
-        let mut provenance = self.name.clone();
-        let mut done = 0;
-        if let Some(decoder) = &mut self.decoder {
-            done = decoder.decode(&rest[..whole], true, rows, usize::MAX).consumed;
-            provenance = format!("{provenance}:{}", decoder.line());
-        }
-        let detail = format!("the file cannot be read on: {error}");
-        rows.reject(Bad::new(reason, detail), provenance, &rest[done..]);
-        self.start = self.end;
-    }
-
-    /// Reads a block more. What was decoded is dropped, but for the tail an anchor needs.
-    fn fill(&mut self) -> io::Result<usize> {
-        if let Some(e) = self.failed.take() {
-            return Err(e);
-        }
-        let drop = self.start - self.start.min(TAIL_BYTES);
-        self.buffer.copy_within(drop..self.end, 0);
-        self.base += drop as u64;
-        (self.start, self.end) = (self.start - drop, self.end - drop);
-        let room = self.end + BLOCK_BYTES;
-        if self.buffer.len() < room {
-            self.buffer.resize(room, 0);
-        }
-        let before = self.end;
-        while self.end < room {
-            match self.input.read(&mut self.buffer[self.end..room]) {
-                Ok(0) => {
-                    self.dry = true;
-                    break;
-                }
-                Ok(count) => self.end += count,
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                // What came before the error is decoded first.
-                Err(e) if self.end > before => {
-                    self.failed = Some(e);
-                    break;
-                }
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(self.end - before)
-    }
-
-    /// Passes over a byte order mark and reads the header, once. False: there are not enough bytes for it.
-    fn begin(&mut self, last: bool, options: &FileOptions) -> Result<bool, ConnectorError> {
-        if !self.begun {
-            let head = &self.buffer[self.start..self.end];
-            if head.len() < 3 && !last {
-                return Ok(false);
-            }
-            self.start += if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-            self.begun = true;
-        }
-        if self.decoder.is_some() {
-            return Ok(true);
-        }
-        let mut rest = &self.buffer[self.start..self.end];
-        while let [b'\n', tail @ ..] | [b'\r', b'\n', tail @ ..] = rest {
-            self.start += rest.len() - tail.len();
-            self.line += 1;
-            rest = tail;
-        }
-        if rest.is_empty() {
-            return Ok(false);
-        }
-        let failed = |what: &str| ConnectorError::new(format!("`{}` has no header that can be read: {what}", self.name));
-        let (delimiter, max) = (options.delimiter_of(&self.name), options.spec.record_bytes_max);
-        let (mut fields, mut scratch) = (Vec::new(), Vec::new());
-        match split(rest, delimiter, last, &mut fields, &mut scratch) {
-            Split::More if rest.len() > max => Err(failed(&format!("it is longer than {max} bytes"))),
-            Split::More => Ok(false),
-            Split::Broken(what) => Err(failed(what)),
-            Split::Record { next, lines, .. } => {
-                let names: Vec<String> = fields.iter().map(|f| String::from_utf8_lossy(f.text(rest, &scratch)).trim().to_owned()).collect();
-                let layout = layout(&names, &options.spec).map_err(|what| ConnectorError::new(format!("`{}`: {what}", self.name)))?;
-                let mut decoder = CsvDecoder::new(&self.name, delimiter, options.null.as_deref(), &layout, &options.spec);
-                decoder.line = self.line + lines;
-                self.decoder = Some(Decoder::Csv(decoder));
-                self.start += next;
-                Ok(true)
-            }
-        }
-    }
-}
-
-impl FileOptions {
-    fn delimiter_of(&self, name: &str) -> u8 {
-        self.delimiter.unwrap_or(if is_tsv(name) { b'\t' } else { b',' })
-    }
-}
-
-/// For each field of the file the declared column it holds.
-fn layout(header: &[String], spec: &RowSpec) -> Result<Vec<Option<usize>>, String> {
-    for column in &spec.columns {
-        match header.iter().filter(|h| **h == column.name).count() {
-            1 => {}
-            0 => return Err(format!("the header has no column `{}`{}", column.name, nearest(&column.name, header.iter().map(String::as_str)))),
-            _ => return Err(format!("the header has the column `{}` more than once", column.name)),
-        }
-    }
-    Ok(header.iter().map(|h| spec.columns.iter().position(|c| c.name == *h)).collect())
-}
-
 fn is_glob(path: &str) -> bool {
     path.contains(['*', '?', '['])
 }
 
 /// The files beside a path whose names begin with its name: where a rotated file may be.
 fn siblings(path: &Path) -> Vec<PathBuf> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name().map(|n| n.to_string_lossy().into_owned())) else { return Vec::new() };
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().map(|n| n.to_string_lossy().into_owned())) else {
+        return Vec::new();
+    };
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let mut found: Vec<PathBuf> = entries
         .filter_map(|e| Some(e.ok()?.path()))
         .filter(|p| {
             let other = p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            other.strip_prefix(&name).is_some_and(|rest| rest.starts_with(['.', '-'])) && unpacked_name(&other) == other && p.is_file()
+            other.strip_prefix(&name).is_some_and(|rest| rest.starts_with(['.', '-']))
+                && unpacked_name(&other) == other
+                && p.is_file()
         })
         .collect();
     found.sort();
@@ -942,7 +624,9 @@ fn siblings(path: &Path) -> Vec<PathBuf> {
 fn rotated_after(path: &Path, left: &Metadata) -> Vec<PathBuf> {
     let written = |m: &Metadata| (m.mtime(), m.mtime_nsec());
     let name_bytes = path.file_name().map_or(0, |n| n.len());
-    let numbered = |p: &Path| p.file_name().is_some_and(|n| n.as_encoded_bytes().get(name_bytes + 1).is_some_and(u8::is_ascii_digit));
+    let numbered = |p: &Path| {
+        p.file_name().is_some_and(|n| n.as_encoded_bytes().get(name_bytes + 1).is_some_and(u8::is_ascii_digit))
+    };
     let mut after: Vec<_> = siblings(path)
         .into_iter()
         .filter(|p| numbered(p))
@@ -951,9 +635,4 @@ fn rotated_after(path: &Path, left: &Metadata) -> Vec<PathBuf> {
         .collect();
     after.sort();
     after.into_iter().map(|(_, path, _)| path).collect()
-}
-
-/// FNV-1a: the hash in an anchor is part of the store's contents and must not depend on a library's version.
-fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3))
 }

@@ -112,10 +112,17 @@ impl Connector for HttpConnector {
                 continue;
             }
             let read = self.env.store.journal_read(&self.env.source, self.next_seq, READ_BYTES);
-            let read = read.map_err(|e| ConnectorError::new(format!("the journal of `{}` cannot be read: {e}", self.env.source)))?;
+            let read = read.map_err(|e| {
+                ConnectorError::new(format!("the journal of `{}` cannot be read: {e}", self.env.source))
+            })?;
             self.entries = read
                 .into_iter()
-                .map(|j| Entry { first_seq: j.first_seq, records: j.entry.records, format: j.entry.format, payload: j.entry.payload })
+                .map(|j| Entry {
+                    first_seq: j.first_seq,
+                    records: j.entry.records,
+                    format: j.entry.format,
+                    payload: j.entry.payload,
+                })
                 .collect();
             let Some(first) = self.entries.front() else {
                 std::thread::sleep(POLL);
@@ -146,7 +153,10 @@ impl HttpConnector {
         } else if entry.format == PushFormat::Arrow.name() {
             self.decode_arrow(entry, &name)?;
         } else {
-            return Err(ConnectorError::new(format!("the journal of `{}` holds a payload of unknown format `{}`", self.env.source, entry.format)));
+            return Err(ConnectorError::new(format!(
+                "the journal of `{}` holds a payload of unknown format `{}`",
+                self.env.source, entry.format
+            )));
         }
         if self.rows.next_seq() != expected {
             return Err(ConnectorError::new(format!(
@@ -177,7 +187,8 @@ impl HttpConnector {
                     };
                     let first = self.rows.next_seq();
                     let count = converted.batch.num_rows() as u64;
-                    let rows = columnar::gather(converted, &mut self.rows, name, row, place(first), place(first + count));
+                    let rows =
+                        columnar::gather(converted, &mut self.rows, name, row, place(first), place(first + count));
                     row += count;
                     if count > 0 {
                         self.batches.push_back(rows);
@@ -309,7 +320,9 @@ fn value_end(text: &[u8], p: usize) -> Result<usize, String> {
             }
             b'{' => open.push(b'}'),
             b'[' => open.push(b']'),
-            b'}' | b']' if open.is_empty() => return if at > p { Ok(at) } else { Err(format!("expected a JSON value at byte {at}")) },
+            b'}' | b']' if open.is_empty() => {
+                return if at > p { Ok(at) } else { Err(format!("expected a JSON value at byte {at}")) };
+            }
             b'}' | b']' => {
                 if open.pop() != Some(*b) {
                     return Err(format!("an unexpected `{}` in the JSON at byte {at}", char::from(*b)));
@@ -318,7 +331,9 @@ fn value_end(text: &[u8], p: usize) -> Result<usize, String> {
                     return Ok(at + 1);
                 }
             }
-            b',' if open.is_empty() => return if at > p { Ok(at) } else { Err(format!("expected a JSON value at byte {at}")) },
+            b',' if open.is_empty() => {
+                return if at > p { Ok(at) } else { Err(format!("expected a JSON value at byte {at}")) };
+            }
             b if b.is_ascii_whitespace() && open.is_empty() => return Ok(at),
             _ => {}
         }
@@ -329,13 +344,65 @@ fn value_end(text: &[u8], p: usize) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
+    use arrow::array::{Int64Array, RecordBatch};
+    use storage::{JournalEntry, Options, Store};
+    use types::{Column, Type};
+
+    use super::super::TimeFormat;
     use super::*;
+
+    /// The records from a position on: their numbers and what they are.
+    fn read(store: &Store, seq: u64) -> Vec<String> {
+        let columns = vec![Column { name: "k".into(), ty: Type::Int64, nullable: true }];
+        let options = HttpOptions { spec: Arc::new(RowSpec::new(columns, &[], None, TimeFormat::Auto, 64)) };
+        let env = SourceEnv { source: "s".into(), base_dir: PathBuf::new(), store: store.clone() };
+        let position = Position { anchor: serde_json::Value::Null, seq };
+        let mut connector = options.open(&position, &env).unwrap();
+        let mut out = Vec::new();
+        while let Next::Rows(rows) = connector.next().unwrap() {
+            let seqs = rows.seqs.unwrap_or_else(|| (rows.first_seq..rows.next_seq).collect());
+            let keys = rows.rows.column(0).as_any().downcast_ref::<Int64Array>().unwrap();
+            out.extend(seqs.iter().zip(keys.values()).map(|(seq, key)| (*seq, format!("{seq} {key}"))));
+            out.extend(rows.faults.iter().map(|f| (f.seq, format!("{} {} {}", f.seq, f.reason, f.provenance))));
+        }
+        out.sort();
+        out.into_iter().filter(|(s, _)| *s >= seq).map(|(_, text)| text).collect()
+    }
+
+    #[test]
+    fn pushed_records_are_read_from_the_journal_from_any_of_them_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(Options::new(folder.path())).unwrap();
+        let push = |format: PushFormat, payload: &[u8]| {
+            let (payload, records) = count_records(format, payload.to_vec()).unwrap();
+            store.journal_append("s", JournalEntry { format: format.name().into(), payload, records }, None).unwrap();
+        };
+        let keys: Int64Array = (10..13).collect();
+        let batch = RecordBatch::try_from_iter([("k", Arc::new(keys) as _)]).unwrap();
+        let mut arrow = arrow::ipc::writer::StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
+        arrow.write(&batch).unwrap();
+        assert!(read(&store, 0).is_empty());
+        push(PushFormat::Ndjson, b"{\"k\":1}\nrubbish\n{\"k\":3}\n");
+        push(PushFormat::Arrow, &arrow.into_inner().unwrap());
+        push(PushFormat::Ndjson, format!("[{{\"k\":4}}, {{\"k\":\"{}\"}}]", "x".repeat(100)).as_bytes());
+        let all = read(&store, 0);
+        let expected =
+            ["0 1", "1 bad_json push@0:2", "2 3", "3 10", "4 11", "5 12", "6 4", "7 record_too_large push@6:2"];
+        assert_eq!(all, expected);
+        for seq in 0..=all.len() {
+            assert_eq!(read(&store, seq as u64), all[seq..], "from {seq}");
+        }
+    }
 
     #[track_caller]
     fn check(payload: &str, expected: Result<(&str, u64), &str>) {
         let got = count_records(PushFormat::Ndjson, payload.as_bytes().to_vec());
         match expected {
-            Ok((text, count)) => assert_eq!(got.map(|(p, n)| (String::from_utf8(p).unwrap(), n)), Ok((text.to_owned(), count))),
+            Ok((text, count)) => {
+                assert_eq!(got.map(|(p, n)| (String::from_utf8(p).unwrap(), n)), Ok((text.to_owned(), count)))
+            }
             Err(part) => assert!(got.as_ref().is_err_and(|e| e.contains(part)), "{got:?}"),
         }
     }

@@ -84,7 +84,16 @@ struct Guess {
 
 impl Guess {
     fn new() -> Guess {
-        Guess { int: true, float: true, boolean: true, time: true, any: false, nulls: false, seen: BTreeSet::new(), repeats: false }
+        Guess {
+            int: true,
+            float: true,
+            boolean: true,
+            time: true,
+            any: false,
+            nulls: false,
+            seen: BTreeSet::new(),
+            repeats: false,
+        }
     }
 
     fn text(&mut self, text: &[u8]) {
@@ -152,24 +161,37 @@ fn csv(bytes: &[u8], delimiter: u8) -> Result<Sample, String> {
     let body = guess(&records[1..]);
     let names: Vec<String> = first.iter().map(|(t, _)| String::from_utf8_lossy(t).trim().to_owned()).collect();
     let distinct = names.iter().collect::<BTreeSet<_>>().len() == names.len();
-    let named = distinct && names.iter().all(|n| n.starts_with(|c: char| c.is_alphabetic() || c == '_') && n.len() <= 100);
+    let named =
+        distinct && names.iter().all(|n| n.starts_with(|c: char| c.is_alphabetic() || c == '_') && n.len() <= 100);
     // A header's names are text where the values below are something else; all text throughout, and it must look like names.
     let header = named
         && (records.len() == 1
-            || body.iter().zip(&names).any(|(g, n)| g.ty() != Type::String && {
-                let mut alone = Guess::new();
-                alone.text(n.as_bytes());
-                alone.ty() == Type::String
+            || body.iter().zip(&names).any(|(g, n)| {
+                g.ty() != Type::String && {
+                    let mut alone = Guess::new();
+                    alone.text(n.as_bytes());
+                    alone.ty() == Type::String
+                }
             })
             || names.iter().all(|n| n.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')));
     let guesses = if header { body } else { guess(&records) };
     let columns: Vec<Column> = guesses
         .iter()
         .enumerate()
-        .map(|(i, g)| Column { name: if header { names[i].clone() } else { format!("column_{}", i + 1) }, ty: g.ty(), nullable: true })
+        .map(|(i, g)| Column {
+            name: if header { names[i].clone() } else { format!("column_{}", i + 1) },
+            ty: g.ty(),
+            nullable: true,
+        })
         .collect();
     let unique = columns.iter().zip(&guesses).filter(|(_, g)| g.is_unique()).map(|(c, _)| c.name.clone()).collect();
-    Ok(Sample { columns, unique, records: records.len() - usize::from(header), header: Some(header), delimiter: (delimiter == b'\t').then_some('\t') })
+    Ok(Sample {
+        columns,
+        unique,
+        records: records.len() - usize::from(header),
+        header: Some(header),
+        delimiter: (delimiter == b'\t').then_some('\t'),
+    })
 }
 
 fn ndjson(bytes: &[u8]) -> Result<Sample, String> {
@@ -260,14 +282,18 @@ fn of_schema(schema: &SchemaRef) -> Sample {
             _ => return None,
         })
     };
-    let columns = schema.fields().iter().filter_map(|f| Some(Column { name: f.name().clone(), ty: ty(f.data_type())?, nullable: true }));
+    let columns = schema
+        .fields()
+        .iter()
+        .filter_map(|f| Some(Column { name: f.name().clone(), ty: ty(f.data_type())?, nullable: true }));
     Sample { columns: columns.collect(), ..Sample::default() }
 }
 
 fn section(path: &Path, sample: &Sample) -> String {
     let file = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let stem = file.split('.').next().unwrap_or_default();
-    let mut name: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
+    let mut name: String =
+        stem.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
     if !name.starts_with(|c: char| c.is_ascii_lowercase()) {
         name.insert_str(0, "s_");
     }
@@ -286,9 +312,12 @@ fn section(path: &Path, sample: &Sample) -> String {
     }
     let _ = writeln!(out, "\n[sources.{name}.columns]");
     for column in &sample.columns {
-        let bare = !column.name.is_empty() && column.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        let bare =
+            !column.name.is_empty() && column.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
         let key = if bare { column.name.clone() } else { quoted(&column.name) };
-        let _ = writeln!(out, "{key} = \"{}\"", column.ty);
+        // Such a name is reserved: the column stays out until a person has thought of it.
+        let reserved = if column.name.starts_with('_') { "# " } else { "" };
+        let _ = writeln!(out, "{reserved}{key} = \"{}\"", column.ty);
     }
     out
 }
@@ -308,7 +337,8 @@ mod tests {
         let path = folder.path().join(file);
         std::fs::write(&path, text).unwrap();
         let got = infer(&path).unwrap();
-        let lines: Vec<&str> = got.lines().filter(|l| !l.is_empty() && !l.starts_with("path") && !l.starts_with("type")).collect();
+        let lines: Vec<&str> =
+            got.lines().filter(|l| !l.is_empty() && !l.starts_with("path") && !l.starts_with("type")).collect();
         assert_eq!(lines.join("\n"), expected.trim());
     }
 

@@ -14,6 +14,7 @@ mod infer;
 mod ndjson;
 #[cfg(test)]
 mod tests;
+mod text;
 mod time;
 
 use std::sync::Arc;
@@ -21,7 +22,6 @@ use std::sync::Arc;
 use engine::pipeline::Section;
 use engine::plan::SourceShape;
 use engine::{ConnectorDef, OptionDef};
-use types::Type;
 
 pub(crate) use cells::{Cells, RowSpec, Rows};
 pub(crate) use time::TimeFormat;
@@ -64,7 +64,10 @@ fn row_spec(section: &mut Section<'_>, shape: &SourceShape) -> Option<Arc<RowSpe
     let unit = if section.has("timestamp_unit") { Some(section.choice("timestamp_unit", &Unit::NAMES)?) } else { None };
     let time = match (section.string("timestamp_format"), unit) {
         (Some(format), Some(_)) if format != "auto" => {
-            section.problem("timestamp_format", "timestamps are either numbers (`timestamp_unit`) or text (`timestamp_format`), not both");
+            section.problem(
+                "timestamp_format",
+                "timestamps are either numbers (`timestamp_unit`) or text (`timestamp_format`), not both",
+            );
             return None;
         }
         (_, Some(unit)) => TimeFormat::Epoch(unit),
@@ -78,28 +81,22 @@ fn row_spec(section: &mut Section<'_>, shape: &SourceShape) -> Option<Arc<RowSpe
             TimeFormat::Pattern(pattern)
         }
     };
-    let max = match section.int("record_bytes_max") {
+    let max = match section.int_in("record_bytes_max", 64..=0x1000_0000) {
+        Some(n) => n as usize,
+        None if section.has("record_bytes_max") => return None,
         None => RECORD_BYTES_MAX,
-        Some(n @ 64..=0x1000_0000) => n as usize,
-        Some(n) => {
-            section.problem("record_bytes_max", format!("expected 64 to 268435456, found {n}"));
-            return None;
-        }
     };
     if shape.columns.is_empty() {
-        section.problem("columns", "the columns are missing: name = type for each; `thalweg infer FILE` suggests them from a data file");
+        section.problem(
+            "columns",
+            "the columns are missing: name = type for each; `thalweg infer FILE` suggests them from a data file",
+        );
         return None;
     }
-    if let Some(name) = &shape.tombstone
-        && !shape.columns.iter().any(|c| c.name == *name && c.ty == Type::Bool)
-    {
-        // Reported where the shape is read; without the column there is nothing to plan.
-        return None;
-    }
-    Some(Arc::new(RowSpec::new(shape.columns.clone(), &shape.key, shape.tombstone.as_deref(), time, max)))
+    Some(Arc::new(RowSpec::new(shape.columns.clone(), &shape.key, shape.event_time.as_deref(), time, max)))
 }
 
-/// `; did you mean …`, if one of the names is near, else the names there are.
+/// The end of a sentence about a name that is not there: the nearest that is, or if none is near, those there are.
 fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
     let known: Vec<&str> = known.collect();
     let distance = |k: &str| {
@@ -109,7 +106,9 @@ fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
     };
     let best = known.iter().map(|k| (distance(k), *k)).min();
     match best {
-        Some((distance, near)) if distance <= 1 + name.chars().count() / 3 => format!("; the nearest there is `{near}`"),
+        Some((distance, near)) if distance <= 1 + name.chars().count() / 3 => {
+            format!("; the nearest there is `{near}`")
+        }
         Some(_) => {
             let mut names: Vec<String> = known.iter().take(20).map(|k| format!("`{k}`")).collect();
             if known.len() > names.len() {

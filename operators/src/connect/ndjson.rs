@@ -76,7 +76,8 @@ impl NdjsonDecoder {
 
     /// Appends the cells of one line.
     fn row(&mut self, line: &[u8], rows: &mut Rows) -> Result<(), Bad> {
-        let text = std::str::from_utf8(line).map_err(|e| Bad::new("invalid_utf8", format!("not UTF-8 at byte {}", e.valid_up_to())))?;
+        let text = std::str::from_utf8(line)
+            .map_err(|e| Bad::new("invalid_utf8", format!("not UTF-8 at byte {}", e.valid_up_to())))?;
         self.seen.clear();
         self.seen.resize(rows.spec.columns.len(), false);
         let mut bad = None;
@@ -132,7 +133,8 @@ impl<'de> Visitor<'de> for Record<'_> {
                 continue;
             };
             if std::mem::replace(&mut self.seen[index], true) {
-                *self.bad = Some(Bad::new("duplicate_key", format!("the key `{}` is there twice", columns[index].name)));
+                *self.bad =
+                    Some(Bad::new("duplicate_key", format!("the key `{}` is there twice", columns[index].name)));
                 return Err(A::Error::custom("duplicate key"));
             }
             guess = index + 1;
@@ -203,14 +205,19 @@ impl Cell<'_> {
             },
             Cells::Decimal(v) => v.push(value),
             Cells::Float(v) => v.push(value as f64),
-            Cells::Time(v) => match i64::try_from(value).map_err(|_| TimeError::Range).and_then(|n| self.time.number(n)) {
-                Ok(time) => v.push(time),
-                Err(TimeError::Range) => return self.refuse(Bad::range(column, &value.to_string())),
-                Err(TimeError::Form) => {
-                    let why = format!("column `{}`: the number {value} is a time only if the source has a `timestamp_unit`", column.name);
-                    return self.refuse(Bad::new("bad_value", why));
+            Cells::Time(v) => {
+                match i64::try_from(value).map_err(|_| TimeError::Range).and_then(|n| self.time.number(n)) {
+                    Ok(time) => v.push(time),
+                    Err(TimeError::Range) => return self.refuse(Bad::range(column, &value.to_string())),
+                    Err(TimeError::Form) => {
+                        let why = format!(
+                            "column `{}`: the number {value} is a time only if the source has a `timestamp_unit`",
+                            column.name
+                        );
+                        return self.refuse(Bad::new("bad_value", why));
+                    }
                 }
-            },
+            }
             Cells::Bool(_) | Cells::Str { .. } => return self.wrong(&value.to_string()),
         }
         Ok(())
@@ -259,7 +266,9 @@ impl<'de> Visitor<'de> for Cell<'_> {
                 Ok(())
             }
             // Up to 2⁵³ a float without fraction is one integer and no other.
-            Cells::Int(_) | Cells::Decimal(_) | Cells::Time(_) if value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0 => {
+            Cells::Int(_) | Cells::Decimal(_) | Cells::Time(_)
+                if value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0 =>
+            {
                 self.integer(value as i128)
             }
             Cells::Int(_) | Cells::Decimal(_) | Cells::Time(_) if value.fract() == 0.0 => {
@@ -279,7 +288,9 @@ impl<'de> Visitor<'de> for Cell<'_> {
                 }
             }
             Type::Float64 if matches!(text, "NaN" | "Infinity" | "-Infinity") => {
-                self.builder.push_text(text.as_bytes(), self.column, self.time).expect("the standard library reads these");
+                self.builder
+                    .push_text(text.as_bytes(), self.column, self.time)
+                    .expect("the standard library reads these");
             }
             _ => return self.wrong(&format!("\"{text}\"")),
         }
@@ -373,7 +384,8 @@ mod tests {
 
     #[track_caller]
     fn check(text: &[u8], expected: &[&str]) {
-        let columns = [("i", Type::Int64), ("f", Type::Float64), ("s", Type::String), ("t", Type::Timestamp), ("b", Type::Bool)];
+        let columns =
+            [("i", Type::Int64), ("f", Type::Float64), ("s", Type::String), ("t", Type::Timestamp), ("b", Type::Bool)];
         let columns = columns.iter().map(|(n, t)| Column { name: (*n).into(), ty: *t, nullable: true }).collect();
         let spec = Arc::new(RowSpec::new(columns, &[], None, TimeFormat::Auto, 600));
         for block in (1..=text.len()).step_by(1 + text.len() / 50).chain([text.len()]) {
@@ -385,7 +397,8 @@ mod tests {
                 start += decoder.decode(&text[start..end], end == text.len(), &mut rows, usize::MAX).consumed;
             }
             let got = rows.take(serde_json::Value::Null, serde_json::Value::Null);
-            let mut lines: Vec<(u64, String)> = got.faults.iter().map(|f| (f.seq, format!("{} {}", f.reason, f.provenance))).collect();
+            let mut lines: Vec<(u64, String)> =
+                got.faults.iter().map(|f| (f.seq, format!("{} {}", f.reason, f.provenance))).collect();
             let seqs = got.seqs.unwrap_or_else(|| (got.first_seq..got.next_seq).collect());
             for (row, seq) in seqs.iter().enumerate() {
                 let cells: Vec<Value> = got.rows.columns().iter().map(|c| Value::at(c, row)).collect();

@@ -9,7 +9,7 @@ use arrow::array::RecordBatch;
 use engine::connector::{Connector, ConnectorError, Next, SourceRows};
 use types::{Column, Position, Type, Value};
 
-use super::file::{FileConnector, FileOptions, Format};
+use super::file::{FileConnector, FileOptions};
 use super::{RowSpec, TimeFormat, Unit};
 
 fn options(path: &str, columns: &[(&str, Type)]) -> FileOptions {
@@ -32,7 +32,12 @@ fn open(options: &FileOptions, base: &Path, position: &Position) -> Result<FileC
 }
 
 /// Everything a bounded source delivers.
-fn batches(options: &FileOptions, base: &Path, position: &Position, batch_records: usize) -> Result<Vec<SourceRows>, ConnectorError> {
+fn batches(
+    options: &FileOptions,
+    base: &Path,
+    position: &Position,
+    batch_records: usize,
+) -> Result<Vec<SourceRows>, ConnectorError> {
     let mut connector = open(options, base, position)?;
     connector.batch_records = batch_records;
     let mut out = Vec::new();
@@ -41,7 +46,11 @@ fn batches(options: &FileOptions, base: &Path, position: &Position, batch_record
             Next::End => return Ok(out),
             Next::Waiting => {}
             Next::Rows(rows) => {
-                assert_eq!(rows.rows.num_rows() + rows.faults.len(), (rows.next_seq - rows.first_seq) as usize, "counts reconcile");
+                assert_eq!(
+                    rows.rows.num_rows() + rows.faults.len(),
+                    (rows.next_seq - rows.first_seq) as usize,
+                    "counts reconcile"
+                );
                 if let Some(last) = out.last() {
                     let last: &SourceRows = last;
                     assert_eq!((&last.end, last.next_seq), (&rows.start, rows.first_seq), "batches follow each other");
@@ -99,11 +108,17 @@ fn batch(from: i64, count: i64) -> RecordBatch {
     use arrow::array::{Int32Array, StringArray};
     let k = Int32Array::from_iter_values((from..from + count).map(|i| i as i32));
     let v = StringArray::from_iter((from..from + count).map(|i| (i % 5 != 4).then(|| format!("v{i}"))));
-    RecordBatch::try_from_iter_with_nullable([("extra", Arc::new(v.clone()) as _, true), ("v", Arc::new(v) as _, true), ("k", Arc::new(k) as _, false)]).unwrap()
+    RecordBatch::try_from_iter_with_nullable([
+        ("extra", Arc::new(v.clone()) as _, true),
+        ("v", Arc::new(v) as _, true),
+        ("k", Arc::new(k) as _, false),
+    ])
+    .unwrap()
 }
 
 fn parquet_of(batches: &[RecordBatch]) -> Vec<u8> {
-    let properties = parquet::file::properties::WriterProperties::builder().set_max_row_group_row_count(Some(7)).build();
+    let properties =
+        parquet::file::properties::WriterProperties::builder().set_max_row_group_row_count(Some(7)).build();
     let mut writer = parquet::arrow::ArrowWriter::try_new(Vec::new(), batches[0].schema(), Some(properties)).unwrap();
     batches.iter().for_each(|b| writer.write(b).unwrap());
     writer.into_inner().unwrap()
@@ -125,9 +140,19 @@ fn ipc_stream(batches: &[RecordBatch]) -> Vec<u8> {
 fn in_every_format() -> Vec<(&'static str, Vec<u8>)> {
     let null = |i: i64| i % 5 == 4;
     let csv: String = std::iter::once("extra,v,k\r\n".to_owned())
-        .chain((0..20).map(|i| if null(i) { format!("x,,{i}\n") } else if i == 7 { "\"x\ny\",\"v7\",7\r\n".into() } else { format!("x,v{i},{i}\n") }))
+        .chain((0..20).map(|i| {
+            if null(i) {
+                format!("x,,{i}\n")
+            } else if i == 7 {
+                "\"x\ny\",\"v7\",7\r\n".into()
+            } else {
+                format!("x,v{i},{i}\n")
+            }
+        }))
         .collect();
-    let ndjson: String = (0..20).map(|i| if null(i) { format!("{{\"k\":{i}}}\n") } else { format!("{{\"v\":\"v{i}\",\"z\":[1],\"k\":{i}}}\n") }).collect();
+    let ndjson: String = (0..20)
+        .map(|i| if null(i) { format!("{{\"k\":{i}}}\n") } else { format!("{{\"v\":\"v{i}\",\"z\":[1],\"k\":{i}}}\n") })
+        .collect();
     let rows = [batch(0, 3), batch(3, 10), batch(13, 7)];
     vec![
         ("a.csv", csv.clone().into_bytes()),
@@ -154,7 +179,9 @@ fn every_format_in_every_packing_reads_alike_and_resumes_at_every_record() {
             let pieces = batches(&options, folder.path(), &Position::default(), 3).unwrap();
             assert_eq!(records(&pieces), expected, "{name}");
             for piece in &pieces {
-                for (anchor, seqs) in [(&piece.start, piece.first_seq..piece.next_seq), (&piece.end, piece.next_seq..piece.next_seq + 1)] {
+                for (anchor, seqs) in
+                    [(&piece.start, piece.first_seq..piece.next_seq), (&piece.end, piece.next_seq..piece.next_seq + 1)]
+                {
                     for seq in seqs {
                         let position = Position { anchor: anchor.clone(), seq };
                         let mut rest = records(&batches(&options, folder.path(), &position, 4).unwrap());
@@ -170,7 +197,8 @@ fn every_format_in_every_packing_reads_alike_and_resumes_at_every_record() {
 #[test]
 fn rows_split_over_files_keep_their_numbers() {
     let folder = tempfile::tempdir().unwrap();
-    let lines: Vec<String> = (0..100).map(|i| if i % 9 == 3 { format!("bad{i},x\n") } else { format!("{i},x\n") }).collect();
+    let lines: Vec<String> =
+        (0..100).map(|i| if i % 9 == 3 { format!("bad{i},x\n") } else { format!("{i},x\n") }).collect();
     let write = |name: &str, lines: &[String]| {
         let path = folder.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -206,7 +234,9 @@ fn what_is_wrong_with_a_file_as_a_whole_is_said_and_what_can_be_read_is() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
     let base = folder.path();
-    let text: String = std::iter::once("k,v\n".into()).chain((0..50_000).map(|i| format!("{i},value{}\n", i * 7919 % 10_007))).collect();
+    let text: String = std::iter::once("k,v\n".into())
+        .chain((0..50_000).map(|i| format!("{i},value{}\n", i * 7919 % 10_007)))
+        .collect();
 
     let packed = gzip(text.as_bytes());
     write("0.csv.gz", &packed[..packed.len() / 2]);
@@ -231,7 +261,10 @@ fn what_is_wrong_with_a_file_as_a_whole_is_said_and_what_can_be_read_is() {
     write("p2.parquet", b"");
     write("p3.parquet", &parquet);
     write("p4.parquet", b"PAR1 and nothing else PAR1");
-    assert_eq!(faults(&options("p*.parquet", &KV), base), ["0 unreadable_file p1.parquet", "21 unreadable_file p4.parquet"]);
+    assert_eq!(
+        faults(&options("p*.parquet", &KV), base),
+        ["0 unreadable_file p1.parquet", "21 unreadable_file p4.parquet"]
+    );
     assert_eq!(all(&options("p*.parquet", &KV), base).len(), 22);
     let stream = ipc_stream(&[batch(0, 20), batch(20, 20)]);
     write("a.arrow", &stream[..stream.len() - 300]);
@@ -240,14 +273,36 @@ fn what_is_wrong_with_a_file_as_a_whole_is_said_and_what_can_be_read_is() {
     assert_eq!(faults(&options("fake.csv.gz", &KV), base), ["0 unreadable_file fake.csv.gz"]);
 
     write("h.csv", b"key,v\n1,2\n");
-    assert!(error(&options("h.csv", &KV), base).contains("no column `k`; the nearest there is `key`"), "{}", error(&options("h.csv", &KV), base));
+    assert!(
+        error(&options("h.csv", &KV), base).contains("no column `k`; the nearest there is `key`"),
+        "{}",
+        error(&options("h.csv", &KV), base)
+    );
     write("hh.csv", b"k,v,k\n1,2,3\n");
     assert!(error(&options("hh.csv", &KV), base).contains("more than once"));
     assert!(error(&options("gone.csv", &KV), base).contains("no data file at `gone.csv`"));
     assert!(error(&options("gone/*.csv", &KV), base).contains("no data file"));
-    assert!(error(&options("p3.parquet", &[("kk", Type::Int64)]), base).contains("no column `kk`; the nearest there is `k`"));
-    assert!(error(&options("p3.parquet", &[("v", Type::Bool), ("k", Type::String), ("extra", Type::Timestamp), ("x", Type::Bool)]), base).contains("`x`"));
-    assert_eq!(all(&options("p3.parquet", &[("v", Type::Int64)]), base).iter().filter(|(_, r)| r.starts_with("bad_value: ")).count(), 16);
+    assert!(
+        error(&options("p3.parquet", &[("kk", Type::Int64)]), base)
+            .contains("no column `kk`; the nearest there is `k`")
+    );
+    assert!(
+        error(
+            &options(
+                "p3.parquet",
+                &[("v", Type::Bool), ("k", Type::String), ("extra", Type::Timestamp), ("x", Type::Bool)]
+            ),
+            base
+        )
+        .contains("`x`")
+    );
+    assert_eq!(
+        all(&options("p3.parquet", &[("v", Type::Int64)]), base)
+            .iter()
+            .filter(|(_, r)| r.starts_with("bad_value: "))
+            .count(),
+        16
+    );
     write("empty.csv", b"");
     write("head.csv", b"k,v");
     write("blank.ndjson", b"\n\n  \n");
@@ -268,7 +323,8 @@ fn columnar_rows_that_do_not_fit_are_faults_each_in_its_place() {
     .unwrap();
     fs::write(folder.path().join("a.parquet"), parquet_of(std::slice::from_ref(&rows))).unwrap();
     let mut options = options("a.parquet", &[("k", Type::Int64), ("t", Type::Timestamp), ("v", Type::String)]);
-    options.spec = Arc::new(RowSpec::new(options.spec.columns.clone(), &["k".to_owned()], None, TimeFormat::Auto, 1 << 20));
+    options.spec =
+        Arc::new(RowSpec::new(options.spec.columns.clone(), &["k".to_owned()], None, TimeFormat::Auto, 1 << 20));
     assert_eq!(
         all(&options, folder.path()),
         [
@@ -278,7 +334,10 @@ fn columnar_rows_that_do_not_fit_are_faults_each_in_its_place() {
             (3, all(&options, folder.path())[3].1.clone()),
         ]
     );
-    assert_eq!(faults(&options, folder.path()), ["1 bad_value a.parquet:2", "2 null_key a.parquet:3", "3 out_of_range a.parquet:4"]);
+    assert_eq!(
+        faults(&options, folder.path()),
+        ["1 bad_value a.parquet:2", "2 null_key a.parquet:3", "3 out_of_range a.parquet:4"]
+    );
 }
 
 #[test]
@@ -428,6 +487,80 @@ fn new_files_of_a_folder_are_read_when_they_come() {
     again.expect(&["2 b", "3 c", "4 null", "5 e"]);
 }
 
+/// Plans a pipeline of these sources; gives what each reads, or every mistake.
+fn plan(base: &Path, sources: &str) -> Result<Vec<String>, Vec<String>> {
+    let catalogue = engine::Catalogue { connectors: super::connectors(), operators: Vec::new() };
+    let text = format!("name = \"p\"\n{sources}");
+    match engine::pipeline::load(&base.join("p.toml"), &text, &|_| None, &catalogue) {
+        Ok(plan) => Ok(plan.sources.iter().map(|s| s.connector.describe()).collect()),
+        Err(problems) => {
+            Err(problems.iter().map(|p| p.to_string().split_once(".toml:").unwrap().1.to_owned()).collect())
+        }
+    }
+}
+
+#[test]
+fn sections_are_planned_or_every_mistake_in_them_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path();
+    assert_eq!(
+        plan(
+            base,
+            "[sources.a]\ntype = 'file'\npath = 'x.csv'\ndelimiter = ';'\nnull = 'NA'\nfollow = true\ntimestamp_unit = 'ms'
+             key = 'k'\nevent_time = 't'\ncolumns = { k = 'int64', t = 'timestamp' }
+             [sources.b]\ntype = 'http'\ncolumns = { k = 'int64' }
+             [sources.c]\ntype = 'generate'\ntable = 'orders'\nhours = 2\nspeed = 60
+             [sources.d]\ntype = 'generate'\ntable = 'trips'\ncolumns = { reward = 'float64' }",
+        ),
+        Ok(vec![
+            "file x.csv followed".into(),
+            "http push, journalled".into(),
+            "generate city orders seed 1, 1000 drivers, 20000 orders a day, from 2016-11-01T00:00:00Z, for 7200 s".into(),
+            "generate city trips seed 1, 1000 drivers, 20000 orders a day, from 2016-11-01T00:00:00Z, endless".into(),
+        ])
+    );
+    let wrong = plan(
+        base,
+        "[sources.a]\ntype = 'file'\npath = 'x.xls'\ncolumns = { k = 'int64' }
+         [sources.b]\ntype = 'file'\npath = 'x.csv'\ndelimiter = ';;'\nrecord_bytes_max = 5\nfollows = true\ncolumns = { k = 'int64' }
+         [sources.c]\ntype = 'file'\npath = 'x.csv'\ntimestamp_format = '%J'\nformat = 'xml'\ncolumns = { k = 'int64' }
+         [sources.d]\ntype = 'http'
+         [sources.e]\ntype = 'generate'\ntable = 'order'\ndrivers = 0\nhours = 1\ndays = 1
+         [sources.f]\ntype = 'generate'\ntable = 'trips'\nspeed = -1\ncolumns = { rewards = 'float64', to_cell = 'int64' }",
+    )
+    .unwrap_err();
+    let expected = [
+        "`x.xls` tells no format",
+        "`;;`",
+        "`record_bytes_max` must be between 64 and 268435456, found 5",
+        "`follow`",
+        "strftime",
+        "`xml`",
+        "columns",
+        "`orders`",
+        "`drivers`",
+        "not both",
+        "`speed` must be above 0",
+        "`reward`",
+        "`to_cell` of this table is string",
+    ];
+    for part in expected {
+        assert!(wrong.iter().any(|w| w.contains(part)), "{part} in {wrong:#?}");
+    }
+}
+
+#[test]
+fn what_infer_writes_is_a_source_that_reads_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in in_every_format() {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let section = super::infer(&path).unwrap();
+        let planned = plan(folder.path(), &section);
+        assert!(planned.as_ref().is_ok_and(|p| p.len() == 1), "{section}\n{planned:?}");
+    }
+}
+
 /// A file of real data; `None` if there is none here, which on CI is a failure.
 fn real(name: &str) -> Option<PathBuf> {
     #[allow(clippy::disallowed_methods)]
@@ -462,7 +595,11 @@ fn a_real_hour_of_taxi_trips_is_read_whole() {
         "\"07290D3599E7A0D62097A346EFCC1FB5\" \"2013-01-01T00:00:00Z\" \"2013-01-01T00:02:00Z\" 120 3.5 -73.956528"
     );
     let section = super::infer(&path).unwrap();
-    assert!(section.contains("\n# event_time = \"pickup_datetime\"\n") && section.contains("\ntrip_distance = \"float64\"\n"), "{section}");
+    assert!(
+        section.contains("\n# event_time = \"pickup_datetime\"\n")
+            && section.contains("\ntrip_distance = \"float64\"\n"),
+        "{section}"
+    );
 }
 
 #[test]
@@ -481,52 +618,23 @@ fn real_job_events_without_header_are_read_whole() {
     ];
     let mut options = options(&path.to_string_lossy(), &columns);
     options.header = false;
-    options.spec = Arc::new(RowSpec::new(options.spec.columns.clone(), &[], None, TimeFormat::Epoch(Unit::Micro), 1 << 20));
+    options.spec =
+        Arc::new(RowSpec::new(options.spec.columns.clone(), &[], None, TimeFormat::Epoch(Unit::Micro), 1 << 20));
     let got = batches(&options, Path::new(""), &Position::default(), 32_768).unwrap();
     // Counted independently: lines of the unpacked parts.
     let mut lines = 0;
     for file in fs::read_dir(&path).unwrap() {
         let mut text = Vec::new();
-        std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(fs::File::open(file.unwrap().path()).unwrap()), &mut text).unwrap();
+        std::io::Read::read_to_end(
+            &mut flate2::read::MultiGzDecoder::new(fs::File::open(file.unwrap().path()).unwrap()),
+            &mut text,
+        )
+        .unwrap();
         lines += text.iter().filter(|b| **b == b'\n').count();
     }
-    let (rows, faults) = (got.iter().map(|b| b.rows.num_rows()).sum::<usize>(), got.iter().map(|b| b.faults.len()).sum::<usize>());
+    let (rows, faults) =
+        (got.iter().map(|b| b.rows.num_rows()).sum::<usize>(), got.iter().map(|b| b.faults.len()).sum::<usize>());
     assert_eq!((rows, faults), (lines, 0));
     assert!(rows > 30_000);
     assert_eq!(got.last().unwrap().next_seq, lines as u64);
-}
-
-/// The rate at which CSV is decoded: run by hand, `cargo test --release -p thalweg-operators csv_rate -- --ignored --nocapture`.
-#[test]
-#[ignore = "measures, asserts nothing of time"]
-fn csv_rate() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut state = 1u64;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        state >> 33
-    };
-    let mut text = String::from("key,value\n");
-    let mut json = String::new();
-    for _ in 0..5_000_000 {
-        let (key, value) = (next() % 10_000, (next() % 1_000_000) as f64 / 1_000.0);
-        text.push_str(&format!("{key},{value}\n"));
-        json.push_str(&format!("{{\"key\":{key},\"value\":{value}}}\n"));
-    }
-    fs::write(folder.path().join("a.csv"), text).unwrap();
-    fs::write(folder.path().join("a.ndjson"), json).unwrap();
-    for (name, format) in [("a.csv", Format::Csv), ("a.ndjson", Format::Ndjson)] {
-        for _ in 0..3 {
-            let options = FileOptions { format: Some(format), ..options(name, &[("key", Type::Int64), ("value", Type::Float64)]) };
-            let mut connector = open(&options, folder.path(), &Position::default()).unwrap();
-            #[allow(clippy::disallowed_methods)]
-            let began = std::time::Instant::now();
-            let mut rows = 0;
-            while let Next::Rows(batch) = connector.next().unwrap() {
-                rows += batch.rows.num_rows();
-            }
-            let seconds = began.elapsed().as_secs_f64();
-            println!("{name}: {rows} rows in {seconds:.3} s, {:.1} M rows/s", rows as f64 / seconds / 1e6);
-        }
-    }
 }

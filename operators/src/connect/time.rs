@@ -23,7 +23,8 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
-    pub const NAMES: [(&'static str, Unit); 4] = [("s", Unit::Second), ("ms", Unit::Milli), ("us", Unit::Micro), ("ns", Unit::Nano)];
+    pub const NAMES: [(&'static str, Unit); 4] =
+        [("s", Unit::Second), ("ms", Unit::Milli), ("us", Unit::Micro), ("ns", Unit::Nano)];
 
     /// Microseconds, those before a fraction of one.
     pub fn micros(self, count: i64) -> Option<Micros> {
@@ -71,7 +72,9 @@ impl TimeFormat {
 
     /// What is wrong with a pattern, found by writing a time with it.
     pub fn check_pattern(pattern: &str) -> Result<(), String> {
-        jiff::fmt::strtime::format(pattern, &jiff::Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC)).map(drop).map_err(|e| e.to_string())
+        jiff::fmt::strtime::format(pattern, &jiff::Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC))
+            .map(drop)
+            .map_err(|e| e.to_string())
     }
 }
 
@@ -106,7 +109,11 @@ fn by_pattern(pattern: &str, text: &[u8]) -> Result<Micros, TimeError> {
         parsed.to_timestamp().map_err(|_| TimeError::Range)?.as_microsecond()
     } else {
         let date = parsed.to_date().map_err(|_| TimeError::Range)?;
-        let time = if parsed.hour().is_some() { parsed.to_time().map_err(|_| TimeError::Range)? } else { jiff::civil::Time::midnight() };
+        let time = if parsed.hour().is_some() {
+            parsed.to_time().map_err(|_| TimeError::Range)?
+        } else {
+            jiff::civil::Time::midnight()
+        };
         let zoned = date.to_datetime(time).to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| TimeError::Range)?;
         zoned.timestamp().as_microsecond()
     };
@@ -116,7 +123,8 @@ fn by_pattern(pattern: &str, text: &[u8]) -> Result<Micros, TimeError> {
 /// Two or four decimal digits at a position.
 fn digits(text: &[u8], at: usize, count: usize) -> Result<i64, TimeError> {
     let part = text.get(at..at + count).ok_or(TimeError::Form)?;
-    part.iter().try_fold(0, |n, b| if b.is_ascii_digit() { Ok(n * 10 + i64::from(b - b'0')) } else { Err(TimeError::Form) })
+    part.iter()
+        .try_fold(0, |n, b| if b.is_ascii_digit() { Ok(n * 10 + i64::from(b - b'0')) } else { Err(TimeError::Form) })
 }
 
 fn auto(text: &[u8]) -> Result<Micros, TimeError> {
@@ -224,7 +232,17 @@ mod tests {
         check("2023-11-16 24:00:00", Err(TimeError::Range));
         check("0000-01-01T00:00:00+01:00", Err(TimeError::Range));
         check("9999-12-31T23:59:59-01:00", Err(TimeError::Range));
-        for text in ["", "2023", "1480000000", "2023-11-16x", "2023-11-16 1:00", "2023-11-16T18:17:03.", "2023-11-16T18:17:03 Europe", "2023-11-16T18:17:03+1", "2023-1é-16"] {
+        for text in [
+            "",
+            "2023",
+            "1480000000",
+            "2023-11-16x",
+            "2023-11-16 1:00",
+            "2023-11-16T18:17:03.",
+            "2023-11-16T18:17:03 Europe",
+            "2023-11-16T18:17:03+1",
+            "2023-1é-16",
+        ] {
             check(text, Err(TimeError::Form));
         }
     }

@@ -37,8 +37,8 @@ const SLOTS: u64 = 8;
 
 /// Orders by hour of day in the published month.
 const PROFILE: [u64; 24] = [
-    122_710, 80_986, 53_864, 34_233, 32_091, 29_507, 53_975, 216_931, 316_360, 371_745, 346_841, 340_028, 342_238, 409_667,
-    409_136, 376_956, 367_832, 386_099, 370_574, 349_175, 327_661, 312_905, 266_716, 182_781,
+    122_710, 80_986, 53_864, 34_233, 32_091, 29_507, 53_975, 216_931, 316_360, 371_745, 346_841, 340_028, 342_238,
+    409_667, 409_136, 376_956, 367_832, 386_099, 370_574, 349_175, 327_661, 312_905, 266_716, 182_781,
 ];
 
 /// Where people are: centre (metres), spread, weight by day and by night.
@@ -463,7 +463,9 @@ impl City {
             let base = from + slot as i64 * slot_ms;
             for i in 0..count {
                 // Spread over the slot, in order.
-                let created = base + (i * slot_ms as u64 / count) as i64 + (r >> 40) as i64 % (slot_ms / count.min(slot_ms as u64) as i64).max(1);
+                let created = base
+                    + (i * slot_ms as u64 / count) as i64
+                    + (r >> 40) as i64 % (slot_ms / count.min(slot_ms as u64) as i64).max(1);
                 let order = self.order(self.next_order, created.min(base + slot_ms - 1), hour);
                 self.next_order += 1;
                 if self.table == Table::Orders {
@@ -493,7 +495,8 @@ impl City {
         // Traffic: 60 to 180 s, and 0.088 to 0.285 s a metre, mostly near the lower end. The fare is mostly time. The
         // constants are fitted to the published means and deviations.
         let jam = ((r & 0xffff) * (r & 0xffff) >> 16) as i64;
-        let duration_ms = 60_000 + (r >> 16 & 0xffff) as i64 * 120_000 / 0xffff + metres * (88_000 + jam * 197_000 / 0xffff) / 1_000;
+        let duration_ms =
+            60_000 + (r >> 16 & 0xffff) as i64 * 120_000 / 0xffff + metres * (88_000 + jam * 197_000 / 0xffff) / 1_000;
         let fare_cents = 13 + metres * (64 + (r >> 32 & 0xff) as i64 * 32 / 0xff) / 10_000 + duration_ms * 26 / 100_000;
         let patience_ms = 60_000 + ((r >> 40 & 0xffff) * (r >> 40 & 0xffff) >> 16) as i64 * 540_000 / 0xffff;
         Order { id, from, to, fare_cents: fare_cents as u32, duration_ms, patience_ms, created: self.micros(created) }

@@ -30,18 +30,43 @@ pub(crate) const DEF: ConnectorDef = ConnectorDef {
             doc: "Which of its tables: `drivers` (keyed: place and status), `orders` (keyed: those that are open), `trips` (append-only: what every driver did, idle moves too). It brings its own columns, key, event time and tombstone.",
         },
         OptionDef { name: "seed", shape: "int64", default: Some("1"), doc: "Another seed is another world." },
-        OptionDef { name: "drivers", shape: "int64", default: Some("1000"), doc: "The size of the fleet, on shift and off; 1 to 1000000." },
+        OptionDef {
+            name: "drivers",
+            shape: "int64",
+            default: Some("1000"),
+            doc: "The size of the fleet, on shift and off; 1 to 1000000.",
+        },
         OptionDef {
             name: "orders_per_day",
             shape: "int64",
             default: Some("20000"),
             doc: "Orders of a day on average, spread over its hours by the profile of a real month; up to 50000000.",
         },
-        OptionDef { name: "start", shape: "timestamp", default: Some("\"2016-11-01T00:00:00Z\""), doc: "The event time at which the world begins." },
-        OptionDef { name: "hours", shape: "float64", default: Some("none"), doc: "How long the world lasts in event time. Without `hours` and `days` it is endless." },
+        OptionDef {
+            name: "start",
+            shape: "timestamp",
+            default: Some("\"2016-11-01T00:00:00Z\""),
+            doc: "The event time at which the world begins.",
+        },
+        OptionDef {
+            name: "hours",
+            shape: "float64",
+            default: Some("none"),
+            doc: "How long the world lasts in event time. Without `hours` and `days` it is endless.",
+        },
         OptionDef { name: "days", shape: "float64", default: Some("none"), doc: "As `hours`, in days." },
-        OptionDef { name: "rate", shape: "float64", default: Some("none"), doc: "Rows a second of wall clock; without `rate` and `speed`, as fast as possible." },
-        OptionDef { name: "speed", shape: "float64", default: Some("none"), doc: "Seconds of event time a second of wall clock." },
+        OptionDef {
+            name: "rate",
+            shape: "float64",
+            default: Some("none"),
+            doc: "Rows a second of wall clock; without `rate` and `speed`, as fast as possible.",
+        },
+        OptionDef {
+            name: "speed",
+            shape: "float64",
+            default: Some("none"),
+            doc: "Seconds of event time a second of wall clock.",
+        },
     ],
     plan,
 };
@@ -74,7 +99,8 @@ fn plan(section: &mut Section<'_>, shape: &mut SourceShape) -> Option<Arc<dyn Co
     if section.has("scenario") {
         section.choice("scenario", &[("city", ())])?;
     }
-    let table = section.choice("table", &[("drivers", Table::Drivers), ("orders", Table::Orders), ("trips", Table::Trips)]);
+    let table =
+        section.choice("table", &[("drivers", Table::Drivers), ("orders", Table::Orders), ("trips", Table::Trips)]);
     let seed = int(section, "seed", 1, i64::MIN, i64::MAX);
     let drivers = int(section, "drivers", 1_000, 1, 1_000_000);
     let orders = int(section, "orders_per_day", 20_000, 0, 50_000_000);
@@ -83,7 +109,9 @@ fn plan(section: &mut Section<'_>, shape: &mut SourceShape) -> Option<Arc<dyn Co
     let (mut hours_or_days, mut pace) = (None, Some(Pace::Free));
     match (hours?, days?) {
         (Some(_), Some(_)) => section.problem("days", "give `hours` or `days`, not both"),
-        (hours, days) => hours_or_days = Some(hours.map(|h| (h * 3_600.0) as i64).or(days.map(|d| (d * 86_400.0) as i64))),
+        (hours, days) => {
+            hours_or_days = Some(hours.map(|h| (h * 3_600.0) as i64).or(days.map(|d| (d * 86_400.0) as i64)))
+        }
     }
     match (rate?, speed?) {
         (Some(_), Some(_)) => {
@@ -112,15 +140,11 @@ fn plan(section: &mut Section<'_>, shape: &mut SourceShape) -> Option<Arc<dyn Co
     Some(Arc::new(Generate { city, table, spec: Arc::new(spec), pace: pace? }))
 }
 
-/// An integer option within bounds; `None` if it is not, which has been reported.
+/// An integer option; `None` if it is wrong, which has been reported.
 fn int(section: &mut Section<'_>, key: &'static str, default: i64, min: i64, max: i64) -> Option<i64> {
-    match section.int(key) {
-        None => Some(default),
-        Some(n) if (min..=max).contains(&n) => Some(n),
-        Some(n) => {
-            section.problem(key, format!("expected {min} to {max}, found {n}"));
-            None
-        }
+    match section.int_in(key, min..=max) {
+        None if !section.has(key) => Some(default),
+        other => other,
     }
 }
 
@@ -128,11 +152,12 @@ fn int(section: &mut Section<'_>, key: &'static str, default: i64, min: i64, max
 fn positive(section: &mut Section<'_>, key: &'static str) -> Option<Option<f64>> {
     match section.float(key) {
         Some(v) if v > 0.0 && v <= 1e9 => Some(Some(v)),
-        None => Some(None),
         Some(v) => {
-            section.problem(key, format!("expected a number above 0 and up to 1e9, found {v}"));
+            section.problem(key, format!("`{key}` must be above 0 and at most 1e9, found {v}"));
             None
         }
+        None if section.has(key) => None,
+        None => Some(None),
     }
 }
 
@@ -140,7 +165,8 @@ fn positive(section: &mut Section<'_>, key: &'static str) -> Option<Option<f64>>
 fn shape_of(section: &mut Section<'_>, shape: &mut SourceShape, table: Table) -> Option<()> {
     let known = table.columns();
     if shape.columns.is_empty() {
-        shape.columns = known.iter().map(|(name, ty)| Column { name: (*name).into(), ty: *ty, nullable: false }).collect();
+        shape.columns =
+            known.iter().map(|(name, ty)| Column { name: (*name).into(), ty: *ty, nullable: false }).collect();
     }
     let mut good = true;
     for column in &shape.columns {
@@ -150,7 +176,8 @@ fn shape_of(section: &mut Section<'_>, shape: &mut SourceShape, table: Table) ->
                 good = false;
             }
             Some((_, ty)) if *ty != column.ty => {
-                section.problem("columns", format!("column `{}` of this table is {ty}, not {}", column.name, column.ty));
+                section
+                    .problem("columns", format!("column `{}` of this table is {ty}, not {}", column.name, column.ty));
                 good = false;
             }
             Some(_) => {}
@@ -180,7 +207,10 @@ impl ConnectorFactory for Generate {
         let CityOptions { seed, drivers, orders_per_day, start, duration_s } = &self.city;
         let length = duration_s.map_or("endless".into(), |s| format!("for {s} s"));
         let start = types::json::rfc3339(*start);
-        format!("generate city {} seed {seed}, {drivers} drivers, {orders_per_day} orders a day, from {start}, {length}", self.table.name())
+        format!(
+            "generate city {} seed {seed}, {drivers} drivers, {orders_per_day} orders a day, from {start}, {length}",
+            self.table.name()
+        )
     }
 }
 
@@ -219,15 +249,16 @@ impl Generator {
         if self.pace == Pace::Free {
             return (u64::MAX, i64::MAX);
         }
-        // The clock decides when a row comes, never what is in it.
-        #[allow(clippy::disallowed_methods)]
+        #[allow(clippy::disallowed_methods, reason = "the clock decides when a row comes, never what is in it")]
         let now = Instant::now();
         let first = self.ready.front().map_or(self.city.now(), city::Row::time);
         let (began, seq, time) = *self.began.get_or_insert((now, self.rows.next_seq(), first));
         let seconds = now.duration_since(began).as_secs_f64();
         match self.pace {
             Pace::Free => (u64::MAX, i64::MAX),
-            Pace::RowsPerSecond(rate) => ((seq + (seconds * rate) as u64).saturating_sub(self.rows.next_seq()), i64::MAX),
+            Pace::RowsPerSecond(rate) => {
+                ((seq + (seconds * rate) as u64).saturating_sub(self.rows.next_seq()), i64::MAX)
+            }
             Pace::EventSecondsPerSecond(speed) => (u64::MAX, time.saturating_add((seconds * speed * 1e6) as i64)),
         }
     }

@@ -6,7 +6,13 @@ use types::Value;
 fn generate(table: Table, seed: u64, hours: i64) -> Generate {
     let columns = table.columns().iter().map(|(n, t)| Column { name: (*n).into(), ty: *t, nullable: false }).collect();
     Generate {
-        city: CityOptions { seed, drivers: 300, orders_per_day: 6_000, start: 1_477_958_400_000_000, duration_s: Some(hours * 3_600) },
+        city: CityOptions {
+            seed,
+            drivers: 300,
+            orders_per_day: 6_000,
+            start: 1_477_958_400_000_000,
+            duration_s: Some(hours * 3_600),
+        },
         table,
         spec: Arc::new(RowSpec::new(columns, &[], None, TimeFormat::Auto, usize::MAX)),
         pace: Pace::Free,
@@ -23,7 +29,10 @@ fn rows(options: &Generate, seq: u64) -> Vec<(u64, Vec<Value>)> {
             Next::Rows(rows) => {
                 assert!(rows.faults.is_empty() && rows.seqs.is_none());
                 for r in 0..rows.rows.num_rows() {
-                    out.push((rows.first_seq + r as u64, rows.rows.columns().iter().map(|c| Value::at(c, r)).collect()));
+                    out.push((
+                        rows.first_seq + r as u64,
+                        rows.rows.columns().iter().map(|c| Value::at(c, r)).collect(),
+                    ));
                 }
             }
         }
@@ -75,36 +84,20 @@ fn figures_are_near_the_published_ones() {
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         (mean, (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64).sqrt())
     };
-    let orders: Vec<_> = rows(&generate(Table::Orders, 1, 24), 0).into_iter().map(|(_, r)| r).filter(|r| r[12] == Value::Bool(false)).collect();
+    let orders: Vec<_> = rows(&generate(Table::Orders, 1, 24), 0)
+        .into_iter()
+        .map(|(_, r)| r)
+        .filter(|r| r[12] == Value::Bool(false))
+        .collect();
     assert!((5_700..6_300).contains(&orders.len()), "{}", orders.len());
     let (fare, fare_sd) = moments(&orders.iter().map(|r| float(&r[7])).collect::<Vec<_>>());
     let (duration, duration_sd) = moments(&orders.iter().map(|r| float(&r[8])).collect::<Vec<_>>());
     assert!((fare - 4.22).abs() < 0.25 && (1.5..3.2).contains(&fare_sd), "fare {fare} ± {fare_sd}");
-    assert!((duration - 1_327.0).abs() < 80.0 && (duration_sd - 848.0).abs() < 170.0, "duration {duration} ± {duration_sd}");
+    assert!(
+        (duration - 1_327.0).abs() < 80.0 && (duration_sd - 848.0).abs() < 170.0,
+        "duration {duration} ± {duration_sd}"
+    );
     let trips = rows(&generate(Table::Trips, 1, 24), 0);
     let served = trips.iter().filter(|(_, r)| float(&r[3]) > 0.0).count();
     assert!(served * 10 > orders.len() * 5, "{served} of {} orders were served", orders.len());
-}
-
-/// The rate at which rows are made: run by hand, `cargo test --release -p thalweg-operators city_rate -- --ignored --nocapture`.
-#[test]
-#[ignore = "measures, asserts nothing of time"]
-fn city_rate() {
-    for table in TABLES {
-        let mut options = generate(table, 1, 48);
-        (options.city.drivers, options.city.orders_per_day) = (2_000, 40_000);
-        let mut connector = Generator::open(&options, "s", 0);
-        #[allow(clippy::disallowed_methods)]
-        let began = Instant::now();
-        let mut rows = 0;
-        loop {
-            match connector.next().unwrap() {
-                Next::Rows(batch) => rows += batch.rows.num_rows(),
-                Next::Waiting => {}
-                Next::End => break,
-            }
-        }
-        let seconds = began.elapsed().as_secs_f64();
-        println!("{}: {rows} rows in {seconds:.3} s, {:.2} M rows/s", table.name(), rows as f64 / seconds / 1e6);
-    }
 }
