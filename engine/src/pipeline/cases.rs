@@ -7,7 +7,6 @@ use types::{Column, Micros, Schema, Type, Value as Cell};
 
 use super::section::Section;
 use super::tree::{Entry, Node, Reading, Table, Value};
-use crate::catalogue::Row;
 use crate::plan::{ExpectedRows, PlanTest, PlannedSource};
 
 /// Reads the tests. A relation that is missing because of another mistake is passed over.

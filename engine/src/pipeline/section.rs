@@ -144,7 +144,7 @@ impl<'a> Section<'a> {
         for entry in &table.0 {
             match &entry.node.value {
                 Value::String(text) => map.push((entry.key.clone(), text.clone())),
-                Value::Broken => self.failed.set(true),
+                Value::Broken => self.pass_over(),
                 other => {
                     let message = format!("`{key}.{}` must be a string, found {}", entry.key, other.shape());
                     self.report(entry.node.at, &message);
@@ -179,7 +179,7 @@ impl<'a> Section<'a> {
                     let section = self.inner(format!("{}.{key}.{name}", self.name), at, table);
                     sections.push((name, section));
                 }
-                Value::Broken => self.failed.set(true),
+                Value::Broken => self.pass_over(),
                 other => self.report(node.at, &format!("`{key}.{name}` must be a table, found {}", other.shape())),
             }
         }
@@ -274,7 +274,7 @@ impl<'a> Section<'a> {
         for item in list {
             match &item.value {
                 Value::String(text) => items.push((text.clone(), item.at)),
-                Value::Broken => self.failed.set(true),
+                Value::Broken => self.pass_over(),
                 other => {
                     self.report(item.at, &format!("`{key}` must be a list of strings, found {} in it", other.shape()))
                 }
@@ -381,11 +381,17 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn wrong<T>(&self, key: &str, node: &Node, shape: &str) -> Option<T> {
-        self.failed.set(true);
-        if !matches!(node.value, Value::Broken) {
-            self.report(node.at, &format!("`{key}` must be {shape}, found {}", node.value.shape()));
+        match node.value {
+            Value::Broken => self.pass_over(),
+            _ => self.report(node.at, &format!("`{key}` must be {shape}, found {}", node.value.shape())),
         }
         None
+    }
+
+    /// Meets a value that has been reported already.
+    fn pass_over(&self) {
+        self.failed.set(true);
+        self.reading.pass_over();
     }
 
     /// Reports a key of a test that names no relation, unless only another mistake keeps it from being one.

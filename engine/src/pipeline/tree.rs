@@ -76,7 +76,7 @@ pub(super) struct Reading {
     pub concealed: Concealed,
     /// Relations that would exist but for a mistake already reported: that they are unknown is not reported.
     pub unavailable: RefCell<BTreeSet<String>>,
-    /// How many times something was not reported for that reason.
+    /// How many times something was not reported because something else was.
     muted: RefCell<usize>,
 }
 
@@ -128,8 +128,15 @@ impl Reading {
     pub fn mute(&self, relation: &str) -> bool {
         let base = relation.split('.').next().unwrap_or(relation);
         let mute = self.unavailable.borrow().contains(base);
-        *self.muted.borrow_mut() += usize::from(mute);
+        if mute {
+            self.pass_over();
+        }
         mute
+    }
+
+    /// Notes a mistake that has been reported already.
+    pub fn pass_over(&self) {
+        *self.muted.borrow_mut() += 1;
     }
 
     /// Grows with every mistake, reported or muted.
