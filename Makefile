@@ -38,9 +38,8 @@ lint: setup
 fmt:
 	cargo fmt --all
 
-docs: build
-	$${CARGO_TARGET_DIR:-target}/release/thalweg manual operators > docs/operators.md
-	THALWEG_UPDATE=1 cargo test --release --workspace the_manual_is_fresh
+docs: setup
+	UPDATE=1 THALWEG_UPDATE=1 cargo test --release --workspace is_fresh
 
 clean:
 	rm -rf .thalweg

@@ -81,17 +81,23 @@ fn producers_and_subscribers_see_everything_once_through_kills() {
     let producer = {
         let (url, acknowledged) = (url.clone(), acknowledged.clone());
         std::thread::spawn(move || {
-            let mut refused = 0;
+            let (mut refused, mut epoch) = (0, 0);
             for n in 0..POSTS {
                 let body: String = (0..RECORDS)
                     .map(|i| format!("{{\"id\":{},\"bucket\":\"b{}\",\"v\":{}.5}}\n", n * RECORDS + i, (n + i) % 7, i))
                     .collect();
                 loop {
                     let key = format!("post-{n}");
-                    match post(&format!("{url}/v1/sources/events/records"), "application/x-ndjson", Some(&key), body.as_bytes()) {
+                    match post(
+                        &format!("{url}/v1/sources/events/records"),
+                        "application/x-ndjson",
+                        Some(&key),
+                        body.as_bytes(),
+                    ) {
                         Ok((200, answer)) => {
                             let answer: Value = serde_json::from_str(&answer).unwrap();
                             assert_eq!(answer["records"], RECORDS);
+                            epoch = answer["epoch"].as_u64().unwrap();
                             break;
                         }
                         Ok((status, answer)) => assert!(status >= 500, "{status}: {answer}"),
@@ -102,7 +108,7 @@ fn producers_and_subscribers_see_everything_once_through_kills() {
                 }
                 acknowledged.store(n + 1, Ordering::SeqCst);
             }
-            refused
+            (refused, epoch)
         })
     };
     let subscribers: Vec<_> = ["totals", "list"]
@@ -129,10 +135,10 @@ fn producers_and_subscribers_see_everything_once_through_kills() {
         daemon.kill();
     }
     let mut daemon = Daemon::start_at(&file, &data, 2, &[], port);
-    let refused = producer.join().unwrap();
+    let (refused, epoch) = producer.join().unwrap();
     assert!(refused > 0, "no post was ever refused: the test shows nothing");
     daemon.ready();
-    let (status, totals) = get(&format!("{url}/v1/views/totals?limit=100")).unwrap();
+    let (status, totals) = get(&format!("{url}/v1/views/totals?limit=100&min_epoch={epoch}")).unwrap();
     assert_eq!(status, 200, "{totals}");
     let totals: Value = serde_json::from_str(&totals).unwrap();
     let events: i64 = totals["rows"].as_array().unwrap().iter().map(|r| r["events"].as_i64().unwrap()).sum();
@@ -142,7 +148,13 @@ fn producers_and_subscribers_see_everything_once_through_kills() {
     std::thread::sleep(Duration::from_millis(500));
     over.store(true, Ordering::SeqCst);
     // One more change wakes them.
-    post(&format!("{url}/v1/sources/events/records"), "application/x-ndjson", None, b"{\"id\":-1,\"bucket\":\"end\",\"v\":0}\n").unwrap();
+    post(
+        &format!("{url}/v1/sources/events/records"),
+        "application/x-ndjson",
+        None,
+        b"{\"id\":-1,\"bucket\":\"end\",\"v\":0}\n",
+    )
+    .unwrap();
     let seen: Vec<BTreeMap<String, Value>> = subscribers.into_iter().map(|s| s.join().unwrap()).collect();
     daemon.kill();
     for (view, seen) in ["totals", "list"].into_iter().zip(seen) {
@@ -191,7 +203,10 @@ fn subscribe(url: &str, view: &str, over: &AtomicBool) -> BTreeMap<String, Value
                 if event == "change" {
                     let (epoch, seq) = (value["epoch"].as_u64().unwrap(), value["seq"].as_u64().unwrap());
                     assert!((epoch, seq + 1) > seen, "{view}: {id} after {seen:?}");
-                    assert!(epoch > seen.0 && seq == 0 || epoch == seen.0 && seq == seen.1, "{view}: a gap before {id}");
+                    assert!(
+                        epoch > seen.0 && seq == 0 || epoch == seen.0 && seq == seen.1,
+                        "{view}: a gap before {id}"
+                    );
                     seen = (epoch, seq + 1);
                     let key = value["key"].to_string();
                     match value["op"].as_str().unwrap() {

@@ -63,7 +63,7 @@ def nyc_taxi(data):
         "by_medallion": rows(
             "select medallion, count(*) as rides, sum(miles) as miles from rides group by medallion"
         ),
-        "cell_values": [{"state": s, "visits": visits[s], "value": v} for s, v in values.items() if s in visits],
+        "cell_values": [{"from_cell": s, "visits": visits[s], "value": v} for s, v in values.items() if s in visits],
         "cells": [{"from_cell": r["from_cell"], "rides": r["rides"], "rank": ranks.get(r["from_cell"])} for r in by_cell],
     }
 

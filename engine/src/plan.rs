@@ -74,15 +74,14 @@ impl Plan {
             schema: &s.schema,
         });
         let views = self.steps.iter().flat_map(PlannedStep::relations);
-        tables
-            .chain(views.map(|(name, schema)| PlannedRelation { name, kind: RelationKind::View, schema }))
-            .collect()
+        tables.chain(views.map(|(name, schema)| PlannedRelation { name, kind: RelationKind::View, schema })).collect()
     }
 
     /// The schema of a source or of a step's output, stored or not.
     pub fn schema(&self, relation: &str) -> Option<&Schema> {
         let source = self.sources.iter().find(|s| s.name == relation).map(|s| &s.schema);
-        source.or_else(|| self.steps.iter().flat_map(PlannedStep::relations).find(|(n, _)| n == relation).map(|(_, s)| s))
+        source
+            .or_else(|| self.steps.iter().flat_map(PlannedStep::relations).find(|(n, _)| n == relation).map(|(_, s)| s))
     }
 
     /// The plan as text: see [`explain::text`].

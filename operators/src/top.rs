@@ -36,10 +36,14 @@ the output.",
             doc: "What comes first: by the first column, among equals by the second, and so on.",
         },
         OptionDef { name: "k", shape: "int64", default: None, doc: "How many rows of each group, at least 1." },
-        OptionDef { name: "rank", shape: "string", default: Some("rank"), doc: "The name of the column with the places." },
+        OptionDef {
+            name: "rank",
+            shape: "string",
+            default: Some("rank"),
+            doc: "The name of the column with the places.",
+        },
     ],
     example: "\
-[pipeline]
 name = \"leaders\"
 
 [sources.players]
@@ -63,9 +67,9 @@ fn plan(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<StepPlan
     let (relation, schema) = relations.input(section, "input")?;
     let by = if section.has("by") { section.columns("by", schema) } else { Some(Vec::new()) };
     let texts = section.required_strings("order");
-    let k = section.int("k");
+    let k = section.int_in("k", 1..=i64::MAX);
     if !section.has("k") {
-        section.problem("k", "`k` is missing: how many rows of each group are kept");
+        section.problem("k", "`k` is missing: expected how many rows of each group are kept");
     }
     let rank = section.string("rank").unwrap_or_else(|| "rank".to_owned());
     let mut order = Vec::new();
@@ -80,12 +84,7 @@ fn plan(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<StepPlan
             }
         }
     }
-    let k = k?;
-    if k < 1 {
-        section.problem("k", format!("`k` is {k}, and must be at least 1"));
-        good = false;
-    }
-    let (by, true) = (by?, good) else { return None };
+    let (by, k, true) = (by?, k?, good) else { return None };
     match Top::new(&relation, schema, by, order, k as usize, &rank) {
         Ok(top) => Some(top.plan()),
         Err(message) => {
@@ -127,7 +126,9 @@ impl Top {
         rank: &str,
     ) -> Result<Top, String> {
         if input.index_of(rank).is_some() {
-            return Err(format!("`{relation}` has a column `{rank}` already: name the column of places otherwise, `rank = \"…\"`"));
+            return Err(format!(
+                "`{relation}` has a column `{rank}` already: name the column of places otherwise, `rank = \"…\"`"
+            ));
         }
         let mut schema = Schema { append_only: false, ..input.clone() };
         schema.columns.push(Column { name: rank.to_owned(), ty: Type::Int64, nullable: false });
@@ -275,7 +276,8 @@ impl TableOperator for Ranking {
         let (mut gone, mut come) = (Vec::new(), Vec::new());
         for of_group in changes.chunk_by(|a, b| a.0 == b.0) {
             let group = self.groups.entry(of_group[0].0.clone()).or_default();
-            let first = |group: &Group| group.iter().take(self.top.k).map(|(p, r)| (p.clone(), r.clone())).collect::<Vec<_>>();
+            let first =
+                |group: &Group| group.iter().take(self.top.k).map(|(p, r)| (p.clone(), r.clone())).collect::<Vec<_>>();
             let before = first(group);
             let net: Vec<(&Change, i64)> = of_group
                 .chunk_by(|a, b| (&a.1, &a.2) == (&b.1, &b.2))

@@ -6,7 +6,7 @@
 //! entry is never on disk without those before it.
 
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex};
+use std::sync::{Condvar, Mutex, MutexGuard};
 
 use rocksdb::{Direction, IteratorMode, ReadOptions, WriteBatch};
 use types::Epoch;
@@ -18,6 +18,9 @@ use crate::{CrashPoint, Error, Store, lock};
 
 /// How many idempotency keys of a source are remembered: the newest.
 const KEYS_MAX: u64 = 100_000;
+
+/// With this many entries to forget at once, they are deleted as a range.
+const TRIM_SINGLY_MAX: usize = 1_024;
 
 const ENTRY: u8 = 1;
 const KEY: u8 = 2;
@@ -69,7 +72,7 @@ struct State {
     sources: BTreeMap<String, Source>,
     /// What waits to be written, in order.
     queue: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    /// Someone is writing, and will write the queue too.
+    /// Someone is writing what was in the queue.
     writing: bool,
     /// Tickets are given to appends in order; those below this are written.
     next_ticket: u64,
@@ -165,14 +168,33 @@ impl Store {
     pub fn journal_trim(&self, source: &str, below_seq: u64) -> Result<(), Error> {
         let shared = self.shared();
         shared.check_writable()?;
+        let family = shared.family(format::JOURNAL);
         let mut end = numbered(ENTRY, source, below_seq);
         if let Some(first) = self.journal_read(source, below_seq, 0)?.first()
             && first.first_seq < below_seq
         {
             end = numbered(ENTRY, source, first.first_seq);
         }
+        // One by one, since this is called often and for few: many deletions of ranges make every read slower.
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(end.clone());
+        let mut iter = shared.db.raw_iterator_cf_opt(family, options);
         let mut batch = WriteBatch::default();
-        batch.delete_range_cf(shared.family(format::JOURNAL), head(ENTRY, source), end);
+        iter.seek(head(ENTRY, source));
+        while let Some(key) = iter.key() {
+            batch.delete_cf(family, key);
+            if batch.len() >= TRIM_SINGLY_MAX {
+                batch.clear();
+                batch.delete_range_cf(family, head(ENTRY, source), end);
+                break;
+            }
+            iter.next();
+        }
+        iter.status().map_err(|e| Error::read(subject(source), &e))?;
+        drop(iter);
+        if batch.is_empty() {
+            return Ok(());
+        }
         shared.write(batch, false, "trimming the journal")?;
         shared.at(CrashPoint::Trim);
         Ok(())
@@ -194,7 +216,10 @@ impl Journal {
             let (key, value) = item.map_err(|e| Error::read("the journal", &e))?;
             let source = source_of(&key)?;
             let body = format::open(&key, &value, || subject(&source))?;
-            let next_seq = body.try_into().map(u64::from_le_bytes).map_err(|_| Error::damaged(subject(&source), "its next number cannot be read"))?;
+            let next_seq = body
+                .try_into()
+                .map(u64::from_le_bytes)
+                .map_err(|_| Error::damaged(subject(&source), "its next number cannot be read"))?;
             state.sources.insert(source, Source { next_seq, ..Source::default() });
         }
         let mut options = ReadOptions::default();
@@ -216,7 +241,11 @@ impl Journal {
                 if last.first_seq + last.entry.records != source.next_seq {
                     return Err(Error::damaged(
                         subject(name),
-                        format!("its last entry ends at {}, and its next number is {}", last.first_seq + last.entry.records, source.next_seq),
+                        format!(
+                            "its last entry ends at {}, and its next number is {}",
+                            last.first_seq + last.entry.records,
+                            source.next_seq
+                        ),
                     ));
                 }
             }
@@ -270,7 +299,9 @@ impl Shared {
         // Each pair is a put, or without a value a deletion; the leader writes them in order.
         let mut writes: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::with_capacity(5);
         if let Some(key) = key {
-            if s.keys >= KEYS_MAX && let Some((seq, oldest)) = self.oldest_key(source, s.oldest_key)? {
+            if s.keys >= KEYS_MAX
+                && let Some((seq, oldest)) = self.oldest_key(source, s.oldest_key)?
+            {
                 writes.push((keyed(source, &oldest), None));
                 writes.push((numbered(AGE, source, seq), None));
                 s.oldest_key = seq + 1;
@@ -300,69 +331,62 @@ impl Shared {
         state.queue.extend(writes);
         state.next_ticket += 1;
 
-        if state.writing {
-            drop(self.wait_written(state, ticket)?);
-        } else {
-            self.write_queue(state)?;
-        }
+        drop(self.wait_written(state, ticket)?);
         Ok(Appended { first_seq, records, repeated: false, epoch: None })
     }
 
+    /// Waits until an append is on disk; writes it, and all that wait with it, if nobody else is writing.
     fn wait_written<'a>(
-        &self,
-        state: std::sync::MutexGuard<'a, State>,
+        &'a self,
+        mut state: MutexGuard<'a, State>,
         ticket: u64,
-    ) -> Result<std::sync::MutexGuard<'a, State>, Error> {
-        let state = self
-            .journal
-            .written
-            .wait_while(state, |s| s.written_ticket <= ticket && s.failed.is_none())
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        match &state.failed {
-            Some(e) if state.written_ticket <= ticket => Err(e.clone()),
-            _ => Ok(state),
+    ) -> Result<MutexGuard<'a, State>, Error> {
+        loop {
+            if state.written_ticket > ticket {
+                return Ok(state);
+            }
+            if let Some(e) = &state.failed {
+                return Err(e.clone());
+            }
+            state = if state.writing {
+                self.journal.written.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner)
+            } else {
+                self.write_queue(state)
+            };
         }
     }
 
-    /// Writes the queue, and what joins it meanwhile.
-    fn write_queue<'a>(&'a self, mut state: std::sync::MutexGuard<'a, State>) -> Result<(), Error> {
+    /// Writes the queue. What joins meanwhile is left to one of those who wait.
+    fn write_queue<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         state.writing = true;
-        let mut own = Ok(());
-        let mut first = true;
-        while !state.queue.is_empty() && state.failed.is_none() {
-            let writes = std::mem::take(&mut state.queue);
-            let upto = state.next_ticket;
-            drop(state);
-            let family = self.family(format::JOURNAL);
-            let mut batch = WriteBatch::default();
-            for (key, value) in &writes {
-                match value {
-                    Some(v) => batch.put_cf(family, key, v),
-                    None => batch.delete_cf(family, key),
-                }
+        let writes = std::mem::take(&mut state.queue);
+        let upto = state.next_ticket;
+        drop(state);
+        let family = self.family(format::JOURNAL);
+        let mut batch = WriteBatch::default();
+        for (key, value) in &writes {
+            match value {
+                Some(v) => batch.put_cf(family, key, v),
+                None => batch.delete_cf(family, key),
             }
-            let written = self.write(batch, true, "appending to the journal");
-            if written.is_ok() {
-                self.at(CrashPoint::Journal);
-            }
-            state = lock(&self.journal.state);
-            match &written {
-                Ok(()) => {
-                    state.written_ticket = upto;
-                    for s in state.sources.values_mut() {
-                        s.pending.retain(|_, (ticket, _)| *ticket >= upto);
-                    }
-                }
-                Err(e) => state.failed = Some(e.clone()),
-            }
-            // The leader's own entry is in the first batch; a later failure is the others' news.
-            if std::mem::take(&mut first) {
-                own = written;
-            }
-            self.journal.written.notify_all();
         }
+        let written = self.write(batch, true, "appending to the journal");
+        if written.is_ok() {
+            self.at(CrashPoint::Journal);
+        }
+        let mut state = lock(&self.journal.state);
         state.writing = false;
-        own
+        match written {
+            Ok(()) => {
+                state.written_ticket = upto;
+                for s in state.sources.values_mut() {
+                    s.pending.retain(|_, (ticket, _)| *ticket >= upto);
+                }
+            }
+            Err(e) => state.failed = Some(e),
+        }
+        self.journal.written.notify_all();
+        state
     }
 
     fn known(&self, source: &str, key: &str) -> Result<Option<Known>, Error> {

@@ -30,7 +30,7 @@ use crate::journal::Journal;
 use crate::retention::{DropSuperseded, Retention};
 use crate::run::Run;
 use crate::store::{self, Memory, Shared, Writer};
-use crate::{Error, Options, RelationId, RelationInfo, RelationKind, RelationSpec};
+use crate::{Consequence, Error, Options, RelationId, RelationInfo, RelationKind, RelationSpec};
 
 /// The memtable of `changes`, which takes the volume.
 pub(crate) const CHANGES_MEMTABLE_BYTES: usize = 64 << 20;
@@ -67,8 +67,32 @@ struct Identity {
     relations: Vec<RelationSpec>,
 }
 
+/// What to do about damage found while opening.
+#[derive(Debug, Default)]
+pub(crate) struct Damage {
+    /// Whether to note it and go on as well as can be, rather than to give up.
+    pub tolerated: bool,
+    /// What was noted.
+    pub found: Vec<Error>,
+    /// The relations whose changes could not all be read.
+    pub incomplete: Vec<RelationId>,
+}
+
+impl Damage {
+    /// Notes an error if it is damage and tolerated.
+    fn note(&mut self, result: Result<(), Error>) -> Result<(), Error> {
+        match result {
+            Err(e) if self.tolerated && e.consequence() == Consequence::Damaged => {
+                self.found.push(e);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
 /// Opens a store. For reading only, nothing is compared with the options but the path.
-pub(crate) fn open(options: Options, read_only: bool) -> Result<Shared, Error> {
+pub(crate) fn open(options: Options, read_only: bool, damage: &mut Damage) -> Result<Shared, Error> {
     let path = options.path.clone();
     let lock = enter(&path, read_only)?;
     if let Some(twice) = repeated(&options.relations) {
@@ -91,11 +115,12 @@ pub(crate) fn open(options: Options, read_only: bool) -> Result<Shared, Error> {
     let is_state = relations.iter().map(|r| r.kind == RelationKind::State).collect();
 
     let (committed, last, crc) = last_commit(&db, relations.len())?;
+    let last = Arc::new(last);
     let high_water = HighWater::open(&path)?;
-    high_water.check(committed, db.latest_sequence_number())?;
+    damage.note(high_water.check(committed, db.latest_sequence_number()))?;
     let sealed = last_key(&db, format::REMAP)?.unwrap_or(0);
     if sealed < committed {
-        return Err(Error::damaged(format!("the remap of epoch {committed}"), "it is missing"));
+        damage.note(Err(Error::damaged(format!("the remap of epoch {committed}"), "it is missing")))?;
     }
 
     retention.advance(last.horizon, committed);
@@ -113,6 +138,7 @@ pub(crate) fn open(options: Options, read_only: bool) -> Result<Shared, Error> {
         options,
         read_only,
         horizon: AtomicU64::new(last.horizon),
+        newest: Mutex::new(last.clone()),
         writer: Mutex::new(Writer { last, crc }),
         sealed: Mutex::new(sealed),
         committed: AtomicU64::new(committed),
@@ -126,10 +152,10 @@ pub(crate) fn open(options: Options, read_only: bool) -> Result<Shared, Error> {
         high_water: Mutex::new(high_water),
         _lock: lock,
     };
-    finish_staged(&shared)?;
-    let memory = rebuild_runs(&shared)?;
+    finish_staged(&shared, damage)?;
+    let memory = rebuild_runs(&shared, damage)?;
     *shared.memory.write().expect("nobody else has it yet") = Arc::new(memory);
-    shared.journal.load(&shared)?;
+    damage.note(shared.journal.load(&shared))?;
     Ok(shared)
 }
 
@@ -179,7 +205,10 @@ fn enter(path: &Path, existing: bool) -> Result<File, Error> {
     let file = path.join(FORMAT_FILE);
     if file.exists() {
         let text = fs::read_to_string(&file).map_err(failed)?;
-        let found = text.strip_prefix(FORMAT_WORD).map(str::trim).ok_or_else(|| not_a_store("its file `format` is another's"))?;
+        let found = text
+            .strip_prefix(FORMAT_WORD)
+            .map(str::trim)
+            .ok_or_else(|| not_a_store("its file `format` is another's"))?;
         if found != FORMAT.to_string() {
             return Err(Error::Format { path: path.to_owned(), found: found.to_owned() });
         }
@@ -205,7 +234,7 @@ fn repeated(relations: &[RelationSpec]) -> Option<&str> {
 fn table(cache: &Cache) -> BlockBasedOptions {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
-    table.set_block_size(16 << 10);
+    table.set_block_size(8 << 10);
     table.set_format_version(6);
     table
 }
@@ -251,17 +280,13 @@ fn changes_options(cache: &Cache) -> rocksdb::Options {
     let mut o = family_options(&table);
     // Read once by subscribers, if at all, and soon dropped: neither worth compressing nor worth moving about.
     o.set_write_buffer_size(CHANGES_MEMTABLE_BYTES);
+    o.set_max_write_buffer_number(4);
     o.set_level_zero_file_num_compaction_trigger(8);
     o.set_max_bytes_for_level_base(1 << 30);
     o
 }
 
-fn open_database(
-    path: &Path,
-    cache: &Cache,
-    rows: &rocksdb::Options,
-    changes: &rocksdb::Options,
-) -> Result<DB, Error> {
+fn open_database(path: &Path, cache: &Cache, rows: &rocksdb::Options, changes: &rocksdb::Options) -> Result<DB, Error> {
     let mut o = rocksdb::Options::default();
     o.create_if_missing(true);
     o.create_missing_column_families(true);
@@ -329,7 +354,9 @@ fn compare(found: &Identity, wanted: &Identity) -> Result<(), String> {
             Some(f) if f.kind != r.kind => {
                 return Err(format!("`{}` is a {} there and a {} here", r.name, f.kind.name(), r.kind.name()));
             }
-            Some(f) if f.schema != r.schema => return Err(format!("`{}` has other columns or another key there", r.name)),
+            Some(f) if f.schema != r.schema => {
+                return Err(format!("`{}` has other columns or another key there", r.name));
+            }
             Some(_) => {}
         }
     }
@@ -374,7 +401,7 @@ fn last_commit(db: &DB, relations: usize) -> Result<(Epoch, CommitRecord, u32), 
 }
 
 /// Takes in the staged files of committed epochs, and removes all others.
-fn finish_staged(shared: &Shared) -> Result<(), Error> {
+fn finish_staged(shared: &Shared, damage: &mut Damage) -> Result<(), Error> {
     let folder = staging(&shared.path);
     let failed = |e: io::Error| Error::failed("read", folder.display().to_string(), e);
     for entry in fs::read_dir(&folder).map_err(failed)? {
@@ -384,10 +411,14 @@ fn finish_staged(shared: &Shared) -> Result<(), Error> {
             && epoch <= shared.committed()
             && !is_taken_in(shared, epoch, class)?
         {
-            shared.ingest(format::CHANGES, vec![path.clone()]).map_err(|e| match e.kind() {
+            let taken = shared.ingest(format::CHANGES, vec![path.clone()]).map_err(|e| match e.kind() {
                 rocksdb::ErrorKind::IOError => Error::failed("take in", path.display().to_string(), e),
                 _ => Error::damaged(path.display().to_string(), e.to_string()),
-            })?;
+            });
+            if taken.is_err() {
+                damage.note(taken)?;
+                continue;
+            }
             tracing::info!(epoch, "finished taking in a staged epoch");
         }
         match fs::remove_file(&path) {
@@ -420,50 +451,94 @@ fn is_taken_in(shared: &Shared, epoch: Epoch, class: Class) -> Result<bool, Erro
 }
 
 /// Reads the changes that are committed and not yet in `rows`, checking that none is missing.
-fn rebuild_runs(shared: &Shared) -> Result<Memory, Error> {
+fn rebuild_runs(shared: &Shared, damage: &mut Damage) -> Result<Memory, Error> {
+    let committed = shared.committed();
     let mut applied = Vec::with_capacity(shared.relations.len());
     for info in &shared.relations {
-        let note = applier::read_applied(shared, info.id)?;
-        if note.epoch > shared.committed() {
-            return Err(Error::damaged(
-                format!("`{}`", info.name),
-                format!("its rows are of epoch {}, and the last commit is of epoch {}", note.epoch, shared.committed()),
-            ));
+        let note = applier::read_applied(shared, info.id).and_then(|note: Applied| {
+            if note.epoch <= committed {
+                return Ok(note);
+            }
+            let reason = format!("its rows are of epoch {}, and the last commit is of epoch {committed}", note.epoch);
+            Err(Error::damaged(format!("`{}`", info.name), reason))
+        });
+        match note {
+            Ok(note) => {
+                shared.work.add_tombstones(info.id, note.tombstones);
+                applied.push(note.epoch);
+            }
+            Err(e) => {
+                damage.note(Err(e))?;
+                damage.incomplete.push(info.id);
+                applied.push(committed);
+            }
         }
-        shared.work.add_tombstones(info.id, note.tombstones);
-        applied.push(note);
     }
+    let redo_from = match applier::read_redo_from(shared) {
+        Ok(epoch) => epoch,
+        Err(e) => {
+            damage.note(Err(e))?;
+            damage.incomplete.extend(shared.relations.iter().map(|r| r.id));
+            committed
+        }
+    };
     let mut memory: Vec<Vec<Arc<Run>>> = vec![Vec::new(); shared.relations.len()];
-    let from = applied.iter().map(|a: &Applied| a.epoch).min().unwrap_or(0).max(applier::read_redo_from(shared)?);
-    let mut previous: Option<(Epoch, u32)> = None;
-    for item in shared.db.iterator_cf(
-        shared.family(format::COMMIT),
-        IteratorMode::From(&format::epoch_key(from), rocksdb::Direction::Forward),
-    ) {
-        let (key, value) = item.map_err(|e| Error::read("the commit records", &e))?;
+    let from = applied.iter().copied().min().unwrap_or(0).max(redo_from).max(1);
+    // Every record from here to the last commit must be there, and each must follow the one before.
+    let mut expected = from;
+    let mut previous: Option<u32> = None;
+    let start = format::epoch_key(from);
+    let start = IteratorMode::From(&start, rocksdb::Direction::Forward);
+    for item in shared.db.iterator_cf(shared.family(format::COMMIT), start) {
+        let (key, value) = match item {
+            Ok(item) => item,
+            Err(e) => {
+                damage.note(Err(Error::read("the commit records", &e)))?;
+                damage.incomplete.extend(shared.relations.iter().map(|r| r.id));
+                break;
+            }
+        };
         let epoch = epoch_of(format::COMMIT, &key)?;
-        let (record, crc) = CommitRecord::decode(epoch, &value, shared.relations.len())?;
-        if let Some((before, crc)) = previous
-            && (before + 1 != epoch || record.previous != crc)
-        {
-            return Err(Error::damaged(
-                format!("the commit record of epoch {epoch}"),
-                format!("it does not follow that of epoch {before}"),
-            ));
+        let subject = |e: Epoch| format!("the commit record of epoch {e}");
+        if epoch != expected {
+            damage.note(Err(Error::damaged(subject(expected), "it is missing")))?;
+            damage.incomplete.extend(shared.relations.iter().map(|r| r.id));
+            previous = None;
         }
-        if previous.is_none() && epoch > from.max(1) {
-            return Err(Error::damaged(format!("the commit record of epoch {}", from.max(1)), "it is missing"));
-        }
-        previous = Some((epoch, crc));
+        expected = epoch + 1;
+        let record = match CommitRecord::decode(epoch, &value, shared.relations.len()) {
+            Ok((record, crc)) => {
+                if previous.is_some_and(|p| p != record.previous) {
+                    let reason = format!("it does not follow that of epoch {}", epoch - 1);
+                    damage.note(Err(Error::damaged(subject(epoch), reason)))?;
+                }
+                previous = Some(crc);
+                record
+            }
+            Err(e) => {
+                damage.note(Err(e))?;
+                damage.incomplete.extend(shared.relations.iter().map(|r| r.id));
+                previous = None;
+                continue;
+            }
+        };
         for (info, r) in shared.relations.iter().zip(&record.relations) {
             let index = info.id.0 as usize;
-            if r.chunks > 0 && epoch > applied[index].epoch {
-                let runs = read_runs(shared, info.id, epoch, r)?;
-                let state = info.kind == RelationKind::State;
-                let (taken, tail) = applier::grow(&memory[index], runs, shared.retention.since_of(state));
-                let kept = memory[index].len() - taken;
-                memory[index].truncate(kept);
-                memory[index].extend(tail);
+            if r.chunks == 0 || epoch <= applied[index] {
+                continue;
+            }
+            match read_runs(shared, info.id, epoch, r) {
+                Ok(runs) => {
+                    let state = info.kind == RelationKind::State;
+                    let (taken, tail) = applier::grow(&memory[index], runs, shared.retention.since_of(state));
+                    let kept = memory[index].len() - taken;
+                    memory[index].truncate(kept);
+                    memory[index].extend(tail);
+                }
+                Err(e) => {
+                    damage.note(Err(e))?;
+                    damage.incomplete.push(info.id);
+                }
             }
         }
     }
@@ -484,6 +559,7 @@ fn read_runs(shared: &Shared, relation: RelationId, epoch: Epoch, r: &RelationCo
         let run = runs.last_mut().expect("one at least");
         run.push_chunk(&value, CHUNK_HEADER).ok_or_else(|| Error::damaged(subject(), "it cannot be read"))?;
     }
+    runs.iter_mut().for_each(Run::finish);
     let rows: u64 = runs.iter().map(|r| r.len() as u64).sum();
     if rows != r.changes {
         return Err(Error::damaged(
@@ -515,8 +591,7 @@ impl HighWater {
     fn open(path: &Path) -> Result<HighWater, Error> {
         let path = path.join(HIGH_WATER_FILE);
         let failed = |e: io::Error| Error::failed("open", path.display().to_string(), e);
-        let file =
-            File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         let mut water = HighWater { file, epoch: 0, sequence: 0, slot: 0 };
         if water.file.metadata().map_err(failed)?.len() < 2 * Self::SLOT_BYTES {
             water.file.set_len(2 * Self::SLOT_BYTES).and_then(|()| water.file.sync_all()).map_err(failed)?;

@@ -6,12 +6,12 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use rocksdb::{DBRawIteratorWithThreadMode, ReadOptions, DB};
+use rocksdb::{DB, DBRawIteratorWithThreadMode, ReadOptions};
 use types::{Digest, Epoch};
 
 use crate::format::{self, RowKeys};
 use crate::retention::Pin;
-use crate::run::Merge;
+use crate::run::{self, Merge};
 use crate::store::Memory;
 use crate::{Error, RelationId, RelationKind, Store, lock, open};
 
@@ -127,8 +127,9 @@ impl Snapshot {
     ) -> Result<Option<T>, Error> {
         let keys = self.check(relation)?;
         let epoch = self.epoch();
+        let hash = run::hash_of(key);
         for run in self.memory[relation.0 as usize].iter().rev() {
-            if let Some(e) = run.find(key, epoch) {
+            if let Some(e) = run.find(key, hash, epoch) {
                 return Ok(found(e.epoch, e.row));
             }
         }
@@ -171,8 +172,17 @@ impl Snapshot {
         };
         keys.write_prefix(&mut seek, start);
         iter.seek(&seek);
-        let rows = Rows { iter, keys, from: own(from), to: own(to), stored: seek, key: Vec::new(), version: 0, ended: false };
-        Scan { state: ScanState::Open(Box::new(Open { snapshot: self, runs, rows, pending: Pending::Both, started: false })) }
+        let rows =
+            Rows { iter, keys, from: own(from), to: own(to), stored: seek, key: Vec::new(), version: 0, ended: false };
+        Scan {
+            state: ScanState::Open(Box::new(Open {
+                snapshot: self,
+                runs,
+                rows,
+                pending: Pending::Both,
+                started: false,
+            })),
+        }
     }
 
     fn error(&self, relation: RelationId, error: &rocksdb::Error) -> Error {

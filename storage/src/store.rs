@@ -15,7 +15,7 @@ use types::{ChangeSet, Digest, Epoch, Remap};
 use crate::applier::Work;
 use crate::format::{self, CHUNK_BYTES, CHUNK_HEADER, Class, CommitRecord, RelationCommit};
 use crate::journal::Journal;
-use crate::open::HighWater;
+use crate::open::{Damage, HighWater};
 use crate::retention::Retention;
 use crate::run::{self, RUN_BYTES_MAX, Run};
 use crate::{
@@ -107,6 +107,8 @@ pub(crate) struct Shared {
     pub by_name: BTreeMap<String, RelationId>,
     pub memory: RwLock<Arc<Memory>>,
     pub writer: Mutex<Writer>,
+    /// The last commit's record, for those who must not wait for the next.
+    pub newest: Mutex<Arc<CommitRecord>>,
     /// The last epoch whose remap is logged.
     pub sealed: Mutex<Epoch>,
     pub committed: AtomicU64,
@@ -127,7 +129,7 @@ pub(crate) struct Shared {
 /// What the next commit builds on.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    pub last: CommitRecord,
+    pub last: Arc<CommitRecord>,
     pub crc: u32,
 }
 
@@ -138,7 +140,7 @@ impl Store {
     /// [`Error::Locked`], [`Error::NotAStore`], [`Error::Format`], [`Error::ForeignPlan`]: it is not ours to open.
     /// [`Error::Damaged`]: something that was acknowledged is missing or wrong. [`Error::Failed`]: the machine.
     pub fn open(options: Options) -> Result<Store, Error> {
-        let shared = Arc::new(open::open(options, false)?);
+        let shared = Arc::new(open::open(options, false, &mut Damage::default())?);
         let applier = applier::start(shared.clone())?;
         Ok(Store { handle: Arc::new(Handle { shared, applier: Mutex::new(Some(applier)) }) })
     }
@@ -146,7 +148,11 @@ impl Store {
     /// Opens a store, whosever it is, to look at it while its daemon is stopped. It takes the same lock, and finishes
     /// what a crash interrupted; beyond that it writes nothing.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Store, Error> {
-        let shared = Arc::new(open::open(Options::new(path.as_ref()), true)?);
+        Store::open_tolerant(path.as_ref(), &mut Damage::default())
+    }
+
+    pub(crate) fn open_tolerant(path: &Path, damage: &mut Damage) -> Result<Store, Error> {
+        let shared = Arc::new(open::open(Options::new(path), true, damage)?);
         Ok(Store { handle: Arc::new(Handle { shared, applier: Mutex::new(None) }) })
     }
 
@@ -219,9 +225,7 @@ impl Store {
         let shared = self.shared();
         let sealed = *lock(&shared.sealed);
         (epoch + 1..=sealed)
-            .map(|e| {
-                shared.remap(e)?.ok_or_else(|| Error::damaged(format!("the remap of epoch {e}"), "it is missing"))
-            })
+            .map(|e| shared.remap(e)?.ok_or_else(|| Error::damaged(format!("the remap of epoch {e}"), "it is missing")))
             .collect()
     }
 
@@ -293,8 +297,8 @@ impl Store {
 
     /// A relation's digest as of the last committed epoch. Nothing for state and for unknown relations.
     pub fn digest(&self, relation: RelationId) -> Digest {
-        let writer = lock(&self.shared().writer);
-        writer.last.relations.get(relation.0 as usize).map(|r| r.digest).unwrap_or_default()
+        let newest = lock(&self.shared().newest).clone();
+        newest.relations.get(relation.0 as usize).map(|r| r.digest).unwrap_or_default()
     }
 
     /// A relation's digest as of an epoch.
@@ -572,7 +576,8 @@ impl Shared {
 
         self.add_runs(encoded);
         self.horizon.store(record.horizon, Ordering::Release);
-        (writer.last, writer.crc) = (record, crc);
+        (writer.last, writer.crc) = (Arc::new(record), crc);
+        *lock(&self.newest) = writer.last.clone();
         self.committed.store(epoch, Ordering::Release);
         bomb.armed = false;
         drop(writer);
@@ -765,7 +770,7 @@ fn encode(epoch: Epoch, info: &RelationInfo, last: Digest, set: &ChangeSet) -> E
     close(&mut run, start, runs.len());
     runs.push(run);
     for run in &mut runs {
-        run.shrink();
+        run.finish();
     }
     let commit = RelationCommit { digest, changes: set.len() as u64, chunks: chunks.len() as u32 };
     Encoded { relation: info.id, class, runs, chunks, commit }
@@ -779,7 +784,8 @@ pub(crate) fn read_chunk<'a>(
     relation: RelationId,
     chunk: u32,
 ) -> Result<Option<rocksdb::DBPinnableSlice<'a>>, Error> {
-    let subject = || format!("chunk {chunk} of the changes of `{}` in epoch {epoch}", shared.relations[relation.0 as usize].name);
+    let subject =
+        || format!("chunk {chunk} of the changes of `{}` in epoch {epoch}", shared.relations[relation.0 as usize].name);
     let key = format::change_key(class, epoch, relation, chunk);
     let value = shared.db.get_pinned_cf(shared.family(format::CHANGES), key).map_err(|e| Error::read(subject(), &e))?;
     if let Some(value) = &value {
@@ -798,7 +804,9 @@ pub(crate) fn read_changes(
 ) -> Result<(), Error> {
     let class = if shared.is_state(relation) { Class::State } else { Class::History };
     for chunk in 0..chunks {
-        let subject = || format!("chunk {chunk} of the changes of `{}` in epoch {epoch}", shared.relations[relation.0 as usize].name);
+        let subject = || {
+            format!("chunk {chunk} of the changes of `{}` in epoch {epoch}", shared.relations[relation.0 as usize].name)
+        };
         let value = read_chunk(shared, class, epoch, relation, chunk)?
             .ok_or_else(|| Error::damaged(subject(), "it is missing"))?;
         run::read_chunk(&value, CHUNK_HEADER, &mut each, subject)?;

@@ -8,8 +8,9 @@ use rocksdb::ReadOptions;
 use types::{Digest, Epoch};
 
 use crate::format::{self, CHUNK_HEADER, CommitRecord};
+use crate::open::Damage;
 use crate::store::Shared;
-use crate::{Consequence, Error, RelationKind, Store, journal, run};
+use crate::{Consequence, Error, RelationId, RelationKind, Store, journal, run};
 
 /// More problems than this are counted, not listed.
 const PROBLEMS_MAX: usize = 1_000;
@@ -61,8 +62,13 @@ impl VerifyReport {
     }
 
     fn problem(&mut self, subject: impl Into<String>, detail: impl Into<String>) {
+        let problem = Problem { subject: subject.into(), detail: detail.into() };
+        // What was seen on opening is seen again on reading everything.
+        if self.problems.contains(&problem) {
+            return;
+        }
         if self.problems.len() < PROBLEMS_MAX {
-            self.problems.push(Problem { subject: subject.into(), detail: detail.into() });
+            self.problems.push(problem);
         } else {
             self.problems_unlisted += 1;
         }
@@ -78,7 +84,8 @@ impl VerifyReport {
 
 pub(crate) fn verify(path: &Path) -> Result<VerifyReport, Error> {
     let mut report = VerifyReport::default();
-    let store = match Store::open_read_only(path) {
+    let mut damage = Damage { tolerated: true, ..Damage::default() };
+    let store = match Store::open_tolerant(path, &mut damage) {
         Ok(store) => store,
         Err(e) if e.consequence() == Consequence::Damaged => {
             report.note(e);
@@ -90,6 +97,9 @@ pub(crate) fn verify(path: &Path) -> Result<VerifyReport, Error> {
         }
         Err(e) => return Err(e),
     };
+    for e in damage.found {
+        report.note(e);
+    }
     let shared = store.shared();
     report.committed = store.committed();
     report.since = store.since();
@@ -102,7 +112,11 @@ pub(crate) fn verify(path: &Path) -> Result<VerifyReport, Error> {
         let subject = || format!("the remap of epoch {epoch}");
         let json = format::open(key, value, subject)?;
         let remap: types::Remap = serde_json::from_slice(json).map_err(|e| Error::damaged(subject(), e.to_string()))?;
-        if remap.epoch == epoch { Ok(()) } else { Err(Error::damaged(subject(), format!("it is of epoch {}", remap.epoch))) }
+        if remap.epoch == epoch {
+            Ok(())
+        } else {
+            Err(Error::damaged(subject(), format!("it is of epoch {}", remap.epoch)))
+        }
     });
     walk(shared, format::JOURNAL, &mut report, |_, key, value| journal::check(key, value));
     let commits = commits(shared, &mut report);
@@ -113,14 +127,17 @@ pub(crate) fn verify(path: &Path) -> Result<VerifyReport, Error> {
         format::read_row(value).ok_or_else(broken)?;
         let relation = u32::from_be_bytes(same[..4].try_into().expect("split at 12 or more"));
         if relation as usize >= shared.relations.len() {
-            return Err(Error::damaged("`rows`", format!("a row is of relation number {relation}, which there is not")));
+            return Err(Error::damaged(
+                "`rows`",
+                format!("a row is of relation number {relation}, which there is not"),
+            ));
         }
         if epoch == 0 || epoch > shared.committed() {
             return Err(Error::damaged("`rows`", format!("a row is of epoch {epoch}, which is not committed")));
         }
         Ok(())
     });
-    digests(&store, rows_whole, &mut report);
+    digests(&store, rows_whole, &damage.incomplete, &mut report);
     Ok(report)
 }
 
@@ -230,8 +247,7 @@ fn changes(shared: &Shared, commits: &BTreeMap<Epoch, CommitRecord>, report: &mu
         let epoch = Epoch::from_be_bytes(head[1..9].try_into().expect("eight bytes"));
         let relation = u32::from_be_bytes(head[9..13].try_into().expect("four bytes"));
         let name = shared.relations.get(relation as usize).map_or("?", |r| r.name.as_str());
-        let subject =
-            || format!("chunk {} of the changes of `{name}` in epoch {epoch}", u32::from_be_bytes(*chunk));
+        let subject = || format!("chunk {} of the changes of `{name}` in epoch {epoch}", u32::from_be_bytes(*chunk));
         format::open(key, value, subject)?;
         let (chunks, rows) = found.entry((epoch, relation)).or_default();
         *chunks += 1;
@@ -251,7 +267,7 @@ fn changes(shared: &Shared, commits: &BTreeMap<Epoch, CommitRecord>, report: &mu
 }
 
 /// Recomputes every relation's digest from its rows.
-fn digests(store: &Store, rows_whole: bool, report: &mut VerifyReport) {
+fn digests(store: &Store, rows_whole: bool, incomplete: &[RelationId], report: &mut VerifyReport) {
     let shared = store.shared();
     let snapshot = match store.snapshot(Some(store.committed())) {
         Ok(s) => s,
@@ -260,7 +276,7 @@ fn digests(store: &Store, rows_whole: bool, report: &mut VerifyReport) {
     for info in &shared.relations {
         let mut digest = Digest::default();
         let mut scan = snapshot.scan(info.id, Bound::Unbounded, Bound::Unbounded);
-        let mut whole = rows_whole;
+        let mut whole = rows_whole && !incomplete.contains(&info.id);
         while let Some(row) = scan.next_row() {
             match row {
                 Ok(row) if info.kind == RelationKind::State => {

@@ -106,9 +106,7 @@ fn entries(store: &Store) -> u64 {
 
 fn check(store: &Store, model: &Model, path: &Path) {
     let said = std::fs::read_to_string(path.join("said")).unwrap_or_default();
-    let most = |what: &str| {
-        said.lines().filter_map(|l| l.strip_prefix(what)?.trim().parse::<u64>().ok()).max()
-    };
+    let most = |what: &str| said.lines().filter_map(|l| l.strip_prefix(what)?.trim().parse::<u64>().ok()).max();
     let committed = store.committed();
     let acknowledged = most("epoch").unwrap_or(0);
     assert!(committed == acknowledged || committed == acknowledged + 1, "{committed} committed, {acknowledged} said");
@@ -167,7 +165,7 @@ fn child_is_killed(order: &str) -> bool {
 #[test]
 fn a_store_killed_at_any_point_has_what_was_acknowledged() {
     let mut kills = std::collections::BTreeMap::new();
-    for seed in 0..6_u64 {
+    for seed in 0..4_u64 {
         let dir = tempdir();
         let mut random = Random(seed);
         let mut turn = seed as usize;

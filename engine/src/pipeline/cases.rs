@@ -68,7 +68,8 @@ fn one(section: &mut Section<'_>, sources: &[PlannedSource], known: &[(String, S
         let named: BTreeSet<&str> = rows.iter().flatten().map(|(n, _)| *n).collect();
         let columns: Vec<usize> =
             (0..schema.columns.len()).filter(|i| named.contains(schema.columns[*i].name.as_str())).collect();
-        let rows = rows.iter().map(|cells| columns.iter().map(|i| cell_of(cells, &schema.columns[*i])).collect()).collect();
+        let rows =
+            rows.iter().map(|cells| columns.iter().map(|i| cell_of(cells, &schema.columns[*i])).collect()).collect();
         expect.push(ExpectedRows { relation: entry.key.clone(), columns, rows });
     }
     PlanTest { name: String::new(), given, expect }

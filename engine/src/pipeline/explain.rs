@@ -45,7 +45,8 @@ pub fn graphviz(plan: &Plan) -> String {
     let mut out = format!("digraph \"{}\" {{\n  rankdir=LR;\n  node [fontname=\"sans-serif\"];\n", escape(&plan.name));
     for source in &plan.sources {
         let shape = if source.is_keyed() { "cylinder" } else { "cds" };
-        let _ = writeln!(out, "  \"{}\" [shape={shape}, label=\"{}\"];", source.name, label(&source_label(plan, source)));
+        let _ =
+            writeln!(out, "  \"{}\" [shape={shape}, label=\"{}\"];", source.name, label(&source_label(plan, source)));
     }
     for step in &plan.steps {
         let _ = writeln!(out, "  \"{}\" [shape=box, label=\"{}\"];", step.name, label(&step_label(plan, step)));

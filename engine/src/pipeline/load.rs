@@ -11,7 +11,12 @@ use crate::plan::{Plan, Settings};
 
 /// The keys of `[epoch]`.
 pub const EPOCH_OPTIONS: [OptionDef; 3] = [
-    OptionDef { name: "rows_max", shape: "int64", default: Some("10000"), doc: "An epoch is closed when it has this many rows." },
+    OptionDef {
+        name: "rows_max",
+        shape: "int64",
+        default: Some("10000"),
+        doc: "An epoch is closed when it has this many rows.",
+    },
     OptionDef {
         name: "interval_ms",
         shape: "int64",
@@ -80,7 +85,8 @@ fn file(reading: &Reading, path: &Path, table: &Table, catalogue: &Catalogue) ->
     let mut top = Section::new(reading, String::new(), 0, table);
     let name = top.required_string("name");
     if let Some(name) = &name
-        && (name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b)))
+        && (name.is_empty()
+            || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b)))
     {
         top.problem("name", format!("`{name}` is no name for a pipeline: expected a-z, 0-9, `_` and `-`"));
     }
@@ -118,7 +124,15 @@ fn file(reading: &Reading, path: &Path, table: &Table, catalogue: &Catalogue) ->
     let tests = cases::read(reading, &mut top, &sources, &known);
     top.finish(&TOP_KEYS, true);
     origin::derive(&mut sources, &mut steps);
-    Some(Plan { name: name?, base_dir, settings: settings?, sources, steps, tests, concealed: super::Concealed::NOTHING })
+    Some(Plan {
+        name: name?,
+        base_dir,
+        settings: settings?,
+        sources,
+        steps,
+        tests,
+        concealed: super::Concealed::NOTHING,
+    })
 }
 
 /// The entries of a table of tables; `None` if it is none.
@@ -135,9 +149,11 @@ fn entries<'t>(top: &mut Section<'t>, key: &'static str) -> Option<Vec<&'t Entry
 fn settings(top: &mut Section<'_>) -> Option<Settings> {
     let defaults = Settings::default();
     let (rows, interval, in_flight) = match top.section("epoch") {
-        Some(mut epoch) => {
-            (epoch.int_in("rows_max", 1..=10_000_000), epoch.int_in("interval_ms", 1..=60_000), epoch.int_in("in_flight_max", 1..=1_000))
-        }
+        Some(mut epoch) => (
+            epoch.int_in("rows_max", 1..=10_000_000),
+            epoch.int_in("interval_ms", 1..=60_000),
+            epoch.int_in("in_flight_max", 1..=1_000),
+        ),
         None => (None, None, None),
     };
     let epochs = top.section("retain").and_then(|mut retain| retain.int_in("epochs", 1..=i64::MAX));
@@ -183,7 +199,11 @@ fn check_name<'t>(reading: &Reading, what: &'t str, entry: &'t Entry, taken: &mu
             &format!("{name:?} is no name for a {what}: expected a-z, 0-9 and `_`, no digit first"),
         );
     } else if name == crate::FAULTS {
-        reading.problem(&section, entry.at, &format!("`{name}` is reserved: it is the view of what could not be processed"));
+        reading.problem(
+            &section,
+            entry.at,
+            &format!("`{name}` is reserved: it is the view of what could not be processed"),
+        );
     } else if let Some((other, at)) = taken.get(name) {
         let line = reading.line(*at);
         reading.problem(&section, entry.at, &format!("there is a {other} `{name}` already, on line {line}"));

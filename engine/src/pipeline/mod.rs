@@ -18,7 +18,7 @@ mod tests;
 mod tree;
 
 pub use concealed::Concealed;
-pub use load::{EPOCH_OPTIONS, RETAIN_OPTIONS, load};
+pub use load::{EPOCH_OPTIONS, RETAIN_OPTIONS, STORE_OPTIONS, load};
 pub use problem::{Problem, Problems};
 pub use section::{Section, test_section};
 pub use source::SOURCE_OPTIONS;

@@ -103,7 +103,8 @@ impl<'a> Section<'a> {
             return Some(v);
         }
         let (low, high) = (range.start(), range.end());
-        let bounds = if *high == f64::INFINITY { format!("at least {low}") } else { format!("between {low} and {high}") };
+        let bounds =
+            if *high == f64::INFINITY { format!("at least {low}") } else { format!("between {low} and {high}") };
         self.problem(key, format!("`{key}` must be {bounds}, found {v}"));
         None
     }
@@ -192,13 +193,7 @@ impl<'a> Section<'a> {
     }
 
     /// Reports a name that is not known, with the nearest that is.
-    pub fn unknown_name<'n>(
-        &mut self,
-        key: &str,
-        what: &str,
-        got: &str,
-        known: impl IntoIterator<Item = &'n str>,
-    ) {
+    pub fn unknown_name<'n>(&mut self, key: &str, what: &str, got: &str, known: impl IntoIterator<Item = &'n str>) {
         let at = self.place_of_item(key, got);
         self.unknown(at, what, got, &known.into_iter().collect::<Vec<_>>());
     }
@@ -280,7 +275,9 @@ impl<'a> Section<'a> {
             match &item.value {
                 Value::String(text) => items.push((text.clone(), item.at)),
                 Value::Broken => self.failed.set(true),
-                other => self.report(item.at, &format!("`{key}` must be a list of strings, found {} in it", other.shape())),
+                other => {
+                    self.report(item.at, &format!("`{key}` must be a list of strings, found {} in it", other.shape()))
+                }
             }
         }
         (items.len() == list.len()).then_some(items)
@@ -329,7 +326,9 @@ impl<'a> Section<'a> {
     /// Where that text stands in a key's list; otherwise where the key's value stands.
     fn place_of_item(&self, key: &str, text: &str) -> usize {
         match self.table.get(key).map(|e| &e.node.value) {
-            Some(Value::List(list)) => list.iter().find(|n| matches!(&n.value, Value::String(t) if t == text)).map(|n| n.at),
+            Some(Value::List(list)) => {
+                list.iter().find(|n| matches!(&n.value, Value::String(t) if t == text)).map(|n| n.at)
+            }
             _ => None,
         }
         .unwrap_or_else(|| self.place(key))

@@ -59,7 +59,11 @@ pub(super) fn is_name(name: &str) -> bool {
 /// Reads a source. `None` if something is wrong with it.
 pub(super) fn read(reading: &Reading, entry: &Entry, base_dir: &Path, catalogue: &Catalogue) -> Option<PlannedSource> {
     let Value::Table(table) = &entry.node.value else {
-        reading.problem("sources", entry.at, &format!("`{}` must be a table, found {}", entry.key, entry.node.value.shape()));
+        reading.problem(
+            "sources",
+            entry.at,
+            &format!("`{}` must be a table, found {}", entry.key, entry.node.value.shape()),
+        );
         return None;
     };
     let before = reading.mistakes();
@@ -161,7 +165,8 @@ fn check_shape(section: &mut Section<'_>, shape: &SourceShape) {
     for (i, column) in shape.columns.iter().enumerate() {
         let key = format!("columns.{}", column.name);
         if column.name.starts_with('_') {
-            section.problem(&key, format!("the column name `{}` is reserved: it begins with an underscore", column.name));
+            section
+                .problem(&key, format!("the column name `{}` is reserved: it begins with an underscore", column.name));
         } else if column.name.is_empty() || column.name.chars().any(char::is_control) {
             section.problem(&key, format!("{:?} is no name for a column", column.name));
         } else if shape.columns[..i].iter().any(|c| c.name == column.name) {
@@ -183,7 +188,8 @@ fn check_shape(section: &mut Section<'_>, shape: &SourceShape) {
         && let Some(column) = find(section, "event_time", name)
         && column.ty != Type::Timestamp
     {
-        section.problem("event_time", format!("`event_time` must be a timestamp column, and `{name}` is {}", column.ty));
+        section
+            .problem("event_time", format!("`event_time` must be a timestamp column, and `{name}` is {}", column.ty));
     }
     if let Some(name) = &shape.tombstone {
         if let Some(column) = find(section, "tombstone", name)

@@ -128,7 +128,11 @@ fn circle(reading: &Reading, pending: &[Pending<'_>]) -> Vec<String> {
 
 fn plan(reading: &Reading, entry: &Entry, catalogue: &Catalogue, known: &[(String, Schema)]) -> Option<PlannedStep> {
     let Value::Table(table) = &entry.node.value else {
-        reading.problem("steps", entry.at, &format!("`{}` must be a table, found {}", entry.key, entry.node.value.shape()));
+        reading.problem(
+            "steps",
+            entry.at,
+            &format!("`{}` must be a table, found {}", entry.key, entry.node.value.shape()),
+        );
         return None;
     };
     let before = reading.mistakes();
@@ -174,10 +178,7 @@ fn check(step: &str, plan: &StepPlan, known: &[(String, Schema)]) {
     assert!(!plan.outputs.is_empty(), "step `{step}` has no output");
     for (i, output) in plan.outputs.iter().enumerate() {
         assert!((i == 0) == output.suffix.is_none(), "step `{step}`: the first output alone has no suffix");
-        assert!(
-            plan.outputs[..i].iter().all(|o| o.suffix != output.suffix),
-            "step `{step}`: two outputs of one name"
-        );
+        assert!(plan.outputs[..i].iter().all(|o| o.suffix != output.suffix), "step `{step}`: two outputs of one name");
         let Schema { columns, key, event_time, .. } = &output.schema;
         assert!(
             key.iter().chain(event_time).all(|c| *c < columns.len()),
@@ -212,7 +213,10 @@ fn check_history(section: &mut Section<'_>, operator: &str, plan: &StepPlan, kno
             .unwrap_or("input");
         section.problem(
             key,
-            format!("`{operator}` is a function of history and reads streams with an event time; `{}` is none: {lacks}", input.relation),
+            format!(
+                "`{operator}` is a function of history and reads streams with an event time; `{}` is none: {lacks}",
+                input.relation
+            ),
         );
     }
 }

@@ -238,13 +238,17 @@ impl Builder<'_> {
             }
             text.push_str(&rest[..found]);
             let Some(end) = rest[found..].find('}') else {
-                return self.broken(at, format!("`{raw}` opens `${{` and does not close it; write `$${{` for a plain `${{`"));
+                return self
+                    .broken(at, format!("`{raw}` opens `${{` and does not close it; write `$${{` for a plain `${{`"));
             };
             let name = &rest[found + 2..found + end];
             let good = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
                 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
             if !good {
-                return self.broken(at, format!("`${{{name}}}` names no environment variable; write `$${{` for a plain `${{`"));
+                return self.broken(
+                    at,
+                    format!("`${{{name}}}` names no environment variable; write `$${{` for a plain `${{`"),
+                );
             }
             match (self.env)(name) {
                 Some(value) => {

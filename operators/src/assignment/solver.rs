@@ -128,10 +128,14 @@ struct Nodes {
     /// The dual at the end of the last solve.
     settled: Vec<i64>,
     edges: Vec<Edges>,
+    /// How many of its edges lead to nodes that take part.
+    degree: Vec<u32>,
     /// The nodes it is matched with, and how often.
     flow: Vec<Flow>,
     /// What keeps a right price from being lower (a left node), or a left price from being higher (a right node).
     support: Vec<u32>,
+    /// The right nodes a left node supports.
+    supports: Vec<SmallVec<[u32; 2]>>,
     component: Vec<u32>,
     counted: Vec<Counted>,
     /// Whether the slot is in `touched`.
@@ -166,7 +170,9 @@ impl Nodes {
         self.settled.resize(n, OUT);
         self.edges.resize_with(n, Edges::default);
         self.flow.resize_with(n, Flow::default);
+        self.degree.resize(n, 0);
         self.support.resize(n, NONE);
+        self.supports.resize_with(n, SmallVec::new);
         self.component.resize(n, NONE);
         self.counted.resize(n, Counted::default());
         self.is_touched.resize(n, false);
@@ -298,6 +304,7 @@ impl Solver {
             self.deactivate(side, slot);
         }
         let edges = std::mem::take(&mut self.sides[side].edges[slot as usize]);
+        self.sides[side].degree[slot as usize] = 0;
         for other in edges.others {
             self.sides[1 - side].edges[other as usize].set(slot, None);
             self.sides[1 - side].touch(other);
@@ -325,6 +332,14 @@ impl Solver {
         self.sides[LEFT].touch(left);
         if before.is_none() || after.is_none() || self.sides[RIGHT].support[right as usize] == left {
             self.sides[RIGHT].touch(right);
+        }
+        if before.is_some() != after.is_some() {
+            for (side, slot, other) in [(LEFT, left, right), (RIGHT, right, left)] {
+                if self.sides[1 - side].is_active(other) {
+                    let degree = &mut self.sides[side].degree[slot as usize];
+                    *degree = if after.is_some() { *degree + 1 } else { *degree - 1 };
+                }
+            }
         }
         if after > before {
             self.raised.push((left, right));
@@ -394,10 +409,10 @@ impl Solver {
         let nodes = &mut self.sides[side];
         nodes.capacity[slot as usize] = capacity;
         nodes.dual[slot as usize] = 0;
-        nodes.support[slot as usize] = NONE;
         for at in 0..self.sides[side].edges[slot as usize].others.len() {
             let other = self.sides[side].edges[slot as usize].others[at];
             self.sides[1 - side].touch(other);
+            self.sides[1 - side].degree[other as usize] += 1;
             let edge = if side == LEFT { (slot, other) } else { (other, slot) };
             self.raised.push(edge);
             self.edited.push(edge);
@@ -411,13 +426,34 @@ impl Solver {
         let nodes = &mut self.sides[side];
         nodes.capacity[slot as usize] = 0;
         nodes.dual[slot as usize] = OUT;
-        nodes.support[slot as usize] = NONE;
         let component = nodes.component[slot as usize];
+        self.set_support(side, slot, NONE);
+        if side == LEFT {
+            for other in std::mem::take(&mut self.sides[LEFT].supports[slot as usize]) {
+                self.sides[RIGHT].support[other as usize] = NONE;
+            }
+        }
         self.note_split(component);
         for at in 0..self.sides[side].edges[slot as usize].others.len() {
             let other = self.sides[side].edges[slot as usize].others[at];
             self.sides[1 - side].touch(other);
+            self.sides[1 - side].degree[other as usize] -= 1;
             self.edited.push(if side == LEFT { (slot, other) } else { (other, slot) });
+        }
+    }
+
+    /// Sets what supports a node. Only of right nodes a list is kept: whom a right node supports its flow says.
+    fn set_support(&mut self, side: usize, slot: u32, support: u32) {
+        let before = std::mem::replace(&mut self.sides[side].support[slot as usize], support);
+        if side == RIGHT && before != support {
+            if before != NONE {
+                let list = &mut self.sides[LEFT].supports[before as usize];
+                let at = list.iter().position(|j| *j == slot).expect("it is listed");
+                list.swap_remove(at);
+            }
+            if support != NONE {
+                self.sides[LEFT].supports[support as usize].push(slot);
+            }
         }
     }
 
@@ -602,7 +638,7 @@ impl Solver {
             let j = self.sides[RIGHT].touched[at];
             // A pointer that is not needed now must not be trusted later: chains grown meanwhile could close a cycle.
             if self.sides[RIGHT].dual[j as usize] == 0 {
-                self.sides[RIGHT].support[j as usize] = NONE;
+                self.set_support(RIGHT, j, NONE);
             }
             if self.sides[RIGHT].is_active(j) && !self.right_is_supported(j) {
                 self.fall(RIGHT, j, &mut fallen);
@@ -611,20 +647,15 @@ impl Solver {
         for at in 0..self.sides[LEFT].touched.len() {
             let i = self.sides[LEFT].touched[at];
             if self.sides[LEFT].has_room(i) {
-                self.sides[LEFT].support[i as usize] = NONE;
+                self.set_support(LEFT, i, NONE);
             }
             if self.sides[LEFT].is_active(i) && !self.left_is_supported(i) {
                 self.fall(LEFT, i, &mut fallen);
             }
-            if self.sides[LEFT].dual[i as usize] != self.sides[LEFT].settled[i as usize] {
-                for at in 0..self.sides[LEFT].edges[i as usize].others.len() {
-                    let j = self.sides[LEFT].edges[i as usize].others[at];
-                    if self.sides[RIGHT].support[j as usize] == i
-                        && self.sides[RIGHT].is_active(j)
-                        && !self.right_is_supported(j)
-                    {
-                        self.fall(RIGHT, j, &mut fallen);
-                    }
+            for at in 0..self.sides[LEFT].supports[i as usize].len() {
+                let j = self.sides[LEFT].supports[i as usize][at];
+                if !self.right_is_supported(j) {
+                    self.fall(RIGHT, j, &mut fallen);
                 }
             }
         }
@@ -633,11 +664,9 @@ impl Solver {
         while done[LEFT] < fallen[LEFT].len() || done[RIGHT] < fallen[RIGHT].len() {
             while let Some(i) = fallen[LEFT].get(done[LEFT]).copied() {
                 done[LEFT] += 1;
-                for at in 0..self.sides[LEFT].edges[i as usize].others.len() {
-                    let j = self.sides[LEFT].edges[i as usize].others[at];
-                    if self.sides[RIGHT].support[j as usize] == i && self.sides[RIGHT].is_active(j) {
-                        self.fall(RIGHT, j, &mut fallen);
-                    }
+                for at in 0..self.sides[LEFT].supports[i as usize].len() {
+                    let j = self.sides[LEFT].supports[i as usize][at];
+                    self.fall(RIGHT, j, &mut fallen);
                 }
             }
             while let Some(j) = fallen[RIGHT].get(done[RIGHT]).copied() {
@@ -654,9 +683,25 @@ impl Solver {
             return;
         }
 
+        self.measure_falls(&fallen);
+        for (side, sign) in [(LEFT, 1), (RIGHT, -1)] {
+            for slot in &fallen[side] {
+                self.set_support(side, *slot, self.sides[side].via[*slot as usize]);
+                let nodes = &mut self.sides[side];
+                let at = *slot as usize;
+                debug_assert!(nodes.dist[at] < OUT, "every fallen node lands");
+                nodes.dual[at] += sign * nodes.dist[at];
+                nodes.dist[at] = i64::MAX;
+                nodes.mark[at] = false;
+                nodes.touch(*slot);
+            }
+        }
+    }
+
+    /// How far marked nodes fall (`dist`) and what holds them then (`via`).
+    fn measure_falls(&mut self, fallen: &[Vec<u32>; 2]) {
         let (left, right) = self.sides.split_at_mut(1);
         let (left, right) = (&mut left[0], &mut right[0]);
-        self.heap.clear();
         for j in &fallen[RIGHT] {
             let v = right.dual[*j as usize];
             let (mut best, mut support) = (v, NONE);
@@ -667,13 +712,16 @@ impl Solver {
                 }
             }
             right.dist[*j as usize] = best;
-            right.support[*j as usize] = support;
-            self.heap.push(Reverse((best, *j << 1 | RIGHT as u32)));
+            right.via[*j as usize] = support;
+        }
+        self.heap.clear();
+        for j in &fallen[RIGHT] {
+            self.heap.push(Reverse((right.dist[*j as usize], *j << 1 | RIGHT as u32)));
         }
         for i in &fallen[LEFT] {
             if let Some((j, _)) = left.flow[*i as usize].iter().find(|(j, _)| !right.mark[*j as usize]) {
                 left.dist[*i as usize] = 0;
-                left.support[*i as usize] = *j;
+                left.via[*i as usize] = *j;
                 self.heap.push(Reverse((0, *i << 1)));
             }
         }
@@ -686,7 +734,7 @@ impl Solver {
                 for (i, _) in &right.flow[slot as usize] {
                     if left.mark[*i as usize] && dist < left.dist[*i as usize] {
                         left.dist[*i as usize] = dist;
-                        left.support[*i as usize] = slot;
+                        left.via[*i as usize] = slot;
                         self.heap.push(Reverse((dist, *i << 1)));
                     }
                 }
@@ -695,24 +743,17 @@ impl Solver {
                     continue;
                 }
                 let base = dist + left.dual[slot as usize];
-                for (j, weight) in left.edges[slot as usize].iter() {
-                    let there = base + right.dual[j as usize] - weight;
-                    if right.mark[j as usize] && there < right.dist[j as usize] {
-                        right.dist[j as usize] = there;
-                        right.support[j as usize] = slot;
-                        self.heap.push(Reverse((there, j << 1 | RIGHT as u32)));
+                let edges = &left.edges[slot as usize];
+                for (j, weight) in edges.others.iter().zip(&edges.weights) {
+                    let at = *j as usize;
+                    let there = base + right.dual[at] - weight;
+                    // A node that stands is at distance `i64::MAX` as any other at rest: hence the mark.
+                    if there < right.dist[at] && right.mark[at] {
+                        right.dist[at] = there;
+                        right.via[at] = slot;
+                        self.heap.push(Reverse((there, *j << 1 | RIGHT as u32)));
                     }
                 }
-            }
-        }
-        for (nodes, fallen, sign) in [(left, &fallen[LEFT], 1), (right, &fallen[RIGHT], -1)] {
-            for slot in fallen {
-                let at = *slot as usize;
-                debug_assert!(nodes.dist[at] < OUT, "every fallen node lands");
-                nodes.dual[at] += sign * nodes.dist[at];
-                nodes.dist[at] = i64::MAX;
-                nodes.mark[at] = false;
-                nodes.touch(*slot);
             }
         }
     }
@@ -828,7 +869,13 @@ impl Solver {
         starts.dedup();
         let mut any = false;
         for group in starts.chunk_by(|a, b| a.0 == b.0) {
-            for piece in Pieces::reached_from(self, group) {
+            // The walk numbers nodes in `order`, which is at rest again when it returns.
+            let order = [LEFT, RIGHT].map(|side| std::mem::take(&mut self.sides[side].order));
+            let (pieces, order) = Pieces::reached_from(self, group, order);
+            for (nodes, order) in self.sides.iter_mut().zip(order) {
+                nodes.order = order;
+            }
+            for piece in pieces {
                 self.maximise(&piece);
                 any = true;
             }
@@ -1063,8 +1110,7 @@ impl Solver {
         loose.dedup();
         loose.retain(|code| {
             let (side, slot) = ((code & 1) as usize, code >> 1);
-            let others = &self.sides[side].edges[slot as usize].others;
-            self.sides[side].is_active(slot) && others.iter().any(|o| self.sides[1 - side].is_active(*o))
+            self.sides[side].is_active(slot) && self.sides[side].degree[slot as usize] > 0
         });
         let mut left_over = loose.len();
         for code in loose {
@@ -1113,8 +1159,7 @@ impl Solver {
         for code in &members {
             self.sides[(code & 1) as usize].touch(code >> 1);
         }
-        self.components[component as usize] =
-            Component { members, first, ..Component::default() };
+        self.components[component as usize] = Component { members, first, ..Component::default() };
     }
 
     fn merge(&mut self, a: u32, b: u32) {
@@ -1197,8 +1242,7 @@ impl Solver {
         }
         let weight = |j: u32| nodes.edges[at].weight(j).expect("flow is on edges");
         let primal = nodes.flow[at].iter().map(|(j, x)| i128::from(*x) * i128::from(weight(*j))).sum();
-        let edges = nodes.edges[at].others.iter().filter(|j| self.sides[RIGHT].is_active(**j)).count() as u64;
-        Counted { primal, dual, edges }
+        Counted { primal, dual, edges: nodes.degree[at].into() }
     }
 }
 
@@ -1225,90 +1269,119 @@ impl Tie {
 #[derive(Default)]
 struct Pieces {
     component: u32,
-    index: rustc_hash::FxHashMap<u32, u32>,
-    low: Vec<u32>,
-    on_stack: Vec<bool>,
+    /// The number of a node in the order of discovery, by side and slot; `NONE` if it is not discovered.
+    index: [Vec<u32>; 2],
+    ground: Option<u32>,
+    /// By number: the node, the least number it reaches, and its piece, `NONE` while it is on the stack.
+    found: Vec<Found>,
     stack: Vec<u32>,
-    found: Vec<Vec<u32>>,
+    pieces: u32,
+    cyclic: Vec<Vec<u32>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    code: u32,
+    low: u32,
+    piece: u32,
 }
 
 impl Pieces {
-    /// The pieces in which flow could go around: those that are more than a tree of used edges.
-    /// The starts are nodes with their component, the same for all.
-    fn reached_from(solver: &Solver, starts: &[(u32, u32)]) -> Vec<Vec<u32>> {
-        let mut pieces = Pieces { component: starts[0].0, ..Pieces::default() };
+    /// The pieces in which flow could go around: those that are more than a tree of used edges. The starts are nodes
+    /// with their component, the same for all. `index` is scratch, at rest, and given back so.
+    fn reached_from(solver: &Solver, starts: &[(u32, u32)], index: [Vec<u32>; 2]) -> (Vec<Vec<u32>>, [Vec<u32>; 2]) {
+        let mut pieces = Pieces { component: starts[0].0, index, ..Pieces::default() };
+        let (mut frames, mut pending) = (Vec::new(), Vec::new());
         for (_, start) in starts {
-            if !pieces.index.contains_key(start) {
-                pieces.walk(solver, *start);
+            if pieces.number(*start).is_none() {
+                pieces.walk(solver, *start, &mut frames, &mut pending);
             }
         }
-        pieces.found
+        for found in &pieces.found {
+            if found.code != GROUND {
+                pieces.index[(found.code & 1) as usize][(found.code >> 1) as usize] = NONE;
+            }
+        }
+        (pieces.cyclic, pieces.index)
     }
 
-    fn walk(&mut self, solver: &Solver, start: u32) {
-        // Frames of the depth-first search: a node, its index, and where in `pending` its unvisited successors begin.
-        let mut frames: Vec<(u32, usize, usize)> = Vec::new();
-        let mut pending: Vec<u32> = Vec::new();
-        self.enter(solver, start, &mut frames, &mut pending);
-        while let Some((node, at, floor)) = frames.last().copied() {
+    fn number(&self, code: u32) -> Option<u32> {
+        if code == GROUND {
+            return self.ground;
+        }
+        let number = self.index[(code & 1) as usize][(code >> 1) as usize];
+        (number != NONE).then_some(number)
+    }
+
+    /// Frames are of the depth-first search: a node's number, and where in `pending` its unvisited successors begin.
+    fn walk(&mut self, solver: &Solver, start: u32, frames: &mut Vec<(u32, usize)>, pending: &mut Vec<u32>) {
+        self.enter(solver, start, frames, pending);
+        while let Some((at, floor)) = frames.last().copied() {
             if pending.len() > floor {
                 let next = pending.pop().expect("above the floor");
-                match self.index.get(&next).copied() {
-                    None => self.enter(solver, next, &mut frames, &mut pending),
-                    Some(there) if self.on_stack[there as usize] => self.low[at] = self.low[at].min(there),
+                match self.number(next) {
+                    None => self.enter(solver, next, frames, pending),
+                    Some(there) if self.found[there as usize].piece == NONE => {
+                        self.found[at as usize].low = self.found[at as usize].low.min(there);
+                    }
                     Some(_) => {}
                 }
                 continue;
             }
             frames.pop();
-            if let Some((_, parent, _)) = frames.last() {
-                self.low[*parent] = self.low[*parent].min(self.low[at]);
+            let low = self.found[at as usize].low;
+            if let Some((parent, _)) = frames.last() {
+                self.found[*parent as usize].low = self.found[*parent as usize].low.min(low);
             }
-            if self.low[at] as usize == at {
-                let from = self.stack.iter().rposition(|n| *n == node).expect("a node is above its root");
-                let piece = self.stack.split_off(from);
-                for member in &piece {
-                    self.on_stack[self.index[member] as usize] = false;
+            if low == at {
+                let from = self.stack.iter().rposition(|n| *n == at).expect("a node is above its root");
+                let piece = self.pieces;
+                self.pieces += 1;
+                for member in &self.stack[from..] {
+                    self.found[*member as usize].piece = piece;
                 }
-                if is_cyclic(solver, &piece) {
-                    self.found.push(piece);
+                if self.is_cyclic(solver, from) {
+                    self.cyclic.push(self.stack[from..].iter().map(|n| self.found[*n as usize].code).collect());
                 }
+                self.stack.truncate(from);
             }
         }
     }
 
-    fn enter(&mut self, solver: &Solver, node: u32, frames: &mut Vec<(u32, usize, usize)>, pending: &mut Vec<u32>) {
-        let index = self.low.len();
-        self.index.insert(node, index as u32);
-        self.low.push(index as u32);
-        self.on_stack.push(true);
-        self.stack.push(node);
-        frames.push((node, index, pending.len()));
-        if node == GROUND {
+    fn enter(&mut self, solver: &Solver, code: u32, frames: &mut Vec<(u32, usize)>, pending: &mut Vec<u32>) {
+        let number = self.found.len() as u32;
+        self.found.push(Found { code, low: number, piece: NONE });
+        self.stack.push(number);
+        frames.push((number, pending.len()));
+        if code == GROUND {
+            self.ground = Some(number);
             let members = &solver.components[self.component as usize].members;
             pending.extend(members.iter().filter(|code| solver.is_fed(**code)));
         } else {
-            solver.successors(node, pending);
+            self.index[(code & 1) as usize][(code >> 1) as usize] = number;
+            solver.successors(code, pending);
         }
     }
-}
 
-/// Whether a strongly connected piece has a cycle beyond the to and fro on one used edge: if it is no tree.
-fn is_cyclic(solver: &Solver, piece: &[u32]) -> bool {
-    if piece.len() < 3 {
-        return false;
-    }
-    let members: rustc_hash::FxHashSet<u32> = piece.iter().copied().collect();
-    let has_ground = members.contains(&GROUND);
-    let mut links = 0;
-    for code in piece.iter().filter(|c| **c != GROUND) {
-        if code & 1 == LEFT as u32 {
-            let tight = &solver.tight[(code >> 1) as usize];
-            links += tight.iter().filter(|j| members.contains(&(*j << 1 | RIGHT as u32))).count();
+    /// Whether the piece on the stack has a cycle beyond the to and fro on one used edge: whether it is no tree.
+    fn is_cyclic(&self, solver: &Solver, from: usize) -> bool {
+        let members = &self.stack[from..];
+        if members.len() < 3 {
+            return false;
         }
-        links += usize::from(has_ground && (solver.drains(*code) || solver.is_fed(*code)));
+        let piece = self.found[members[0] as usize].piece;
+        let is_member = |code: u32| self.number(code).is_some_and(|n| self.found[n as usize].piece == piece);
+        let has_ground = is_member(GROUND);
+        let mut links = 0;
+        for code in members.iter().map(|n| self.found[*n as usize].code).filter(|code| *code != GROUND) {
+            if code & 1 == LEFT as u32 {
+                let tight = &solver.tight[(code >> 1) as usize];
+                links += tight.iter().filter(|j| is_member(*j << 1 | RIGHT as u32)).count();
+            }
+            links += usize::from(has_ground && (solver.drains(code) || solver.is_fed(code)));
+        }
+        links >= members.len()
     }
-    links >= piece.len()
 }
 
 /// An instance as plain data, for [`verify`]. Nodes go by position.
