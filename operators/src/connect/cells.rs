@@ -46,6 +46,19 @@ impl RowSpec {
         }
     }
 
+    /// The options that change what is decoded, where they are not the defaults: part of a plan's fingerprint.
+    pub fn describe(&self) -> String {
+        let mut out = match &self.time {
+            TimeFormat::Auto => String::new(),
+            TimeFormat::Epoch(unit) => format!(", times in {}", unit.name()),
+            TimeFormat::Pattern(pattern) => format!(", times like {pattern}"),
+        };
+        if self.record_bytes_max != super::RECORD_BYTES_MAX {
+            out.push_str(&format!(", records up to {} bytes", self.record_bytes_max));
+        }
+        out
+    }
+
     /// What is wrong with a row of which these columns are null, if anything.
     pub fn null_fault(&self, is_null: impl Fn(usize) -> bool) -> Option<Bad> {
         let (column, reason) = self.required.iter().find(|(c, _)| is_null(*c))?;

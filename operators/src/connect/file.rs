@@ -174,9 +174,21 @@ impl ConnectorFactory for FileOptions {
     }
 
     fn describe(&self) -> String {
-        let format = self.format.and_then(|f| Format::NAMES.iter().find(|n| n.1 == f)).map_or("", |n| n.0);
-        let how = if self.follow { "followed" } else { "read to the end" };
-        format!("file {} {format} {how}", self.path).split_whitespace().collect::<Vec<_>>().join(" ")
+        let mut out = format!("file {}", self.path);
+        if let Some((name, _)) = self.format.and_then(|f| Format::NAMES.iter().find(|n| n.1 == f)) {
+            out.push_str(&format!(" as {name}"));
+        }
+        out.push_str(if self.follow { ", followed" } else { ", to its end" });
+        if let Some(delimiter) = self.delimiter {
+            out.push_str(&format!(", delimiter {:?}", char::from(delimiter)));
+        }
+        if !self.header {
+            out.push_str(", no header");
+        }
+        if let Some(null) = &self.null {
+            out.push_str(&format!(", null {null:?}"));
+        }
+        out + &self.spec.describe()
     }
 }
 
@@ -375,6 +387,7 @@ impl FileConnector {
         let meta = file.metadata().map_err(failed)?;
         if packing == Packing::Plain && unpacked_name(name) != name && meta.len() > 0 {
             self.unreadable(name, "unreadable_file", "its first bytes are neither gzip's nor zstd's");
+            self.leave(file);
             return Ok(());
         }
         if let Some(at) = at
@@ -421,9 +434,13 @@ impl FileConnector {
                 Ok(())
             }
             // Nothing in it, not even a footer: as empty as an empty text file.
-            Err(OpenError::Unreadable(_)) if meta.len() == 0 => Ok(()),
+            Err(OpenError::Unreadable(_)) if meta.len() == 0 => {
+                self.leave(file);
+                Ok(())
+            }
             Err(OpenError::Unreadable(why)) => {
                 self.unreadable(name, "unreadable_file", &why);
+                self.leave(file);
                 Ok(())
             }
             Err(OpenError::Mismatch(why)) => Err(ConnectorError::new(format!("`{name}`: {why}")).into()),
@@ -437,13 +454,17 @@ impl FileConnector {
 
     /// Closes the current file: what follows comes from another.
     fn finish_file(&mut self) {
-        if let Some(open) = self.current.take()
-            && self.target == Target::One
-        {
-            self.left = Some(match open {
-                Open::Text(t) => t.handle,
-                Open::Columns(c) => c.file,
-            });
+        match self.current.take() {
+            Some(Open::Text(text)) => self.leave(text.handle),
+            Some(Open::Columns(columns)) => self.leave(columns.file),
+            None => {}
+        }
+    }
+
+    /// Notes a file that has been read, or cannot be, so that it is not taken for a new one.
+    fn leave(&mut self, file: File) {
+        if self.target == Target::One {
+            self.left = Some(file);
         }
     }
 

@@ -56,7 +56,7 @@ impl ConnectorFactory for HttpOptions {
     }
 
     fn describe(&self) -> String {
-        "http push, journalled".into()
+        format!("http push, journalled{}", self.spec.describe())
     }
 
     fn is_push(&self) -> bool {

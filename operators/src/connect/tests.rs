@@ -487,6 +487,21 @@ fn new_files_of_a_folder_are_read_when_they_come() {
     again.expect(&["2 b", "3 c", "4 null", "5 e"]);
 }
 
+#[test]
+fn a_followed_file_that_cannot_be_read_is_one_fault_until_another_takes_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    fs::write(&path, "no parquet").unwrap();
+    let mut source = Followed::open(&following("a.parquet"), folder.path(), &Position::default());
+    source.expect(&["unreadable_file: "]);
+    fs::write(folder.path().join("new"), parquet_of(&[batch(1, 1)])).unwrap();
+    fs::rename(folder.path().join("new"), &path).unwrap();
+    source.expect(&["unreadable_file: ", "1 v1"]);
+    fs::write(folder.path().join("new"), "").unwrap();
+    fs::rename(folder.path().join("new"), &path).unwrap();
+    source.expect(&["unreadable_file: ", "1 v1"]);
+}
+
 /// Plans a pipeline of these sources; gives what each reads, or every mistake.
 fn plan(base: &Path, sources: &str) -> Result<Vec<String>, Vec<String>> {
     let catalogue = engine::Catalogue { connectors: super::connectors(), operators: Vec::new() };
@@ -513,7 +528,7 @@ fn sections_are_planned_or_every_mistake_in_them_is_named() {
              [sources.d]\ntype = 'generate'\ntable = 'trips'\ncolumns = { reward = 'float64' }",
         ),
         Ok(vec![
-            "file x.csv followed".into(),
+            "file x.csv, followed, delimiter ';', null \"NA\", times in ms".into(),
             "http push, journalled".into(),
             "generate city orders seed 1, 1000 drivers, 20000 orders a day, from 2016-11-01T00:00:00Z, for 7200 s".into(),
             "generate city trips seed 1, 1000 drivers, 20000 orders a day, from 2016-11-01T00:00:00Z, endless".into(),

@@ -26,6 +26,11 @@ impl Unit {
     pub const NAMES: [(&'static str, Unit); 4] =
         [("s", Unit::Second), ("ms", Unit::Milli), ("us", Unit::Micro), ("ns", Unit::Nano)];
 
+    /// The name a pipeline file uses.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|n| n.1 == self).expect("every unit is named").0
+    }
+
     /// Microseconds, those before a fraction of one.
     pub fn micros(self, count: i64) -> Option<Micros> {
         match self {
