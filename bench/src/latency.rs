@@ -26,7 +26,6 @@ use crate::report::Report;
 use crate::{Options, subject};
 
 const PIPELINE: &str = r#"
-[pipeline]
 name = "bench_latency"
 
 [epoch]
@@ -80,6 +79,11 @@ pub fn run(options: &Options, scratch: &Scratch, report: &mut Report) -> Result<
         }
     }
     Ok(())
+}
+
+/// The pipeline, with epochs of so many milliseconds.
+pub fn pipeline(interval_ms: u64) -> String {
+    PIPELINE.replace("INTERVAL", &interval_ms.to_string())
 }
 
 #[derive(Default)]
@@ -151,7 +155,7 @@ impl Watch {
 fn engine_run(scratch: &Scratch, rate: u64, interval_ms: u64, time: Duration) -> Result<Vec<f64>, String> {
     let file = scratch.fresh("events.csv")?;
     Feed::create(&file, Lines::Numbered, KEYS)?;
-    let plan = subject::plan(scratch.path(), &PIPELINE.replace("INTERVAL", &interval_ms.to_string()))?;
+    let plan = subject::plan(scratch.path(), &pipeline(interval_ms))?;
     let store = subject::open(&plan, &scratch.fresh("store")?)?;
     let engine = subject::start(&plan, &store, 1);
     wait_for_records(engine.handle(), KEYS)?;

@@ -24,8 +24,7 @@ use crate::measure::{Rng, Samples};
 use crate::report::Report;
 use crate::{Options, subject};
 
-const PIPELINE: &str = r#"
-[pipeline]
+pub const PIPELINE: &str = r#"
 name = "bench_lookup"
 
 [sources.events]
