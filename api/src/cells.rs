@@ -20,7 +20,13 @@ pub(crate) fn cell(ty: Type, text: &str) -> Result<Value, String> {
         Type::Float64 => {
             let v: f64 = text.parse().map_err(|_| bad())?;
             // The stored form: one NaN, no negative zero.
-            Value::Float(if v.is_nan() { f64::NAN } else if v == 0.0 { 0.0 } else { v })
+            Value::Float(if v.is_nan() {
+                f64::NAN
+            } else if v == 0.0 {
+                0.0
+            } else {
+                v
+            })
         }
         Type::Timestamp => match text.parse::<i64>() {
             Ok(micros) => Value::Time(micros),
@@ -48,8 +54,9 @@ pub(crate) fn key_cells(schema: &Schema, values: &[&str]) -> Result<Vec<Value>, 
     if let [one] = values
         && one.starts_with('[')
     {
-        array = serde_json::from_str::<Vec<serde_json::Value>>(one)
-            .map_err(|e| Problem::new(BAD_KEY, format!("a value that begins with `[` is a JSON array of cells: {e}")))?;
+        array = serde_json::from_str::<Vec<serde_json::Value>>(one).map_err(|e| {
+            Problem::new(BAD_KEY, format!("a value that begins with `[` is a JSON array of cells: {e}"))
+        })?;
         check_count(schema, array.len())?;
         return columns(schema).zip(&array).map(|(c, json)| json_cell(c.ty, json).map_err(|e| bad(c, &e))).collect();
     }

@@ -77,16 +77,17 @@ pub(crate) async fn subscribe(
     let start = match params.one("from")? {
         None | Some("now") => Seen::Whole(published),
         Some("snapshot") => Seen::Rows(published, None),
-        Some(other) => return Err(Problem::new(BAD_PARAMETER, format!("`from` is `now` or `snapshot`, not `{other}`"))),
+        Some(other) => {
+            return Err(Problem::new(BAD_PARAMETER, format!("`from` is `now` or `snapshot`, not `{other}`")));
+        }
     };
     let last_id = headers.get("last-event-id").map(|v| v.to_str().unwrap_or("?"));
     let id = last_id.filter(|id| !id.is_empty()).or(params.one("after")?);
     let resumed = match id {
         None => None,
-        Some(id) => Some(
-            Seen::parse(id)
-                .ok_or_else(|| Problem::new(BAD_EVENT_ID, format!("`{id}` is no event id: they are `epoch:seq` or `epoch:end`")))?,
-        ),
+        Some(id) => Some(Seen::parse(id).ok_or_else(|| {
+            Problem::new(BAD_EVENT_ID, format!("`{id}` is no event id: they are `epoch:seq` or `epoch:end`"))
+        })?),
     };
     if let Some(seen) = &resumed {
         check_resumable(&read, seen, published)?;
@@ -127,7 +128,10 @@ fn check_resumable(read: &Read, seen: &Seen, published: Epoch) -> Result<(), Pro
     }
     let since = read.store.since();
     if seen.needs() < since {
-        let message = format!("the changes after epoch {} are no longer kept: the oldest readable epoch is {since}", seen.needs());
+        let message = format!(
+            "the changes after epoch {} are no longer kept: the oldest readable epoch is {since}",
+            seen.needs()
+        );
         return Err(Problem::new(COMPACTED, message));
     }
     Ok(())
@@ -250,7 +254,9 @@ impl Feed {
             let mut out = Vec::new();
             for (key, value) in &rows {
                 out.extend_from_slice(format!("id: {epoch}:@{}\nevent: snapshot\ndata: ", hex(key)).as_bytes());
-                out.extend_from_slice(format!("{{\"epoch\":{epoch},\"seq\":null,\"op\":\"upsert\",\"key\":").as_bytes());
+                out.extend_from_slice(
+                    format!("{{\"epoch\":{epoch},\"seq\":null,\"op\":\"upsert\",\"key\":").as_bytes(),
+                );
                 relation.keys.write_json(&mut out, key, &[])?;
                 out.extend_from_slice(b",\"row\":");
                 relation.codec.write_json(&mut out, key, value)?;
@@ -357,7 +363,10 @@ fn write_changes(
         let change = set.get(seq);
         let op = if change.after.is_some() { "upsert" } else { "delete" };
         out.extend_from_slice(
-            format!("id: {epoch}:{seq}\nevent: change\ndata: {{\"epoch\":{epoch},\"seq\":{seq},\"op\":\"{op}\",\"key\":").as_bytes(),
+            format!(
+                "id: {epoch}:{seq}\nevent: change\ndata: {{\"epoch\":{epoch},\"seq\":{seq},\"op\":\"{op}\",\"key\":"
+            )
+            .as_bytes(),
         );
         relation.keys.write_json(out, change.key, &[])?;
         out.extend_from_slice(b",\"row\":");

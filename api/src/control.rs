@@ -120,7 +120,11 @@ pub(crate) async fn epochs(State(control): State<Arc<Control>>, uri: Uri) -> Res
 }
 
 /// `GET /v1/epochs/{epoch}`
-pub(crate) async fn epoch(State(read): State<Arc<Read>>, Path(epoch): Path<String>, uri: Uri) -> Result<Response, Problem> {
+pub(crate) async fn epoch(
+    State(read): State<Arc<Read>>,
+    Path(epoch): Path<String>,
+    uri: Uri,
+) -> Result<Response, Problem> {
     Params::parse(&routes::EPOCH, &uri)?;
     let epoch: types::Epoch =
         epoch.parse().map_err(|_| Problem::new(BAD_PARAMETER, format!("an epoch is a whole number, not `{epoch}`")))?;

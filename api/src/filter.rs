@@ -115,7 +115,9 @@ fn comparison(tokens: &mut Tokens<'_>, schema: &Schema) -> Result<Comparison, Pr
         Some(Token::Word("null")) => return Err(bad("null is compared by = and != only")),
         Some(Token::Quoted('\'', text)) => typed(schema, column, &text)?,
         Some(Token::Word(word)) if schema.columns[column].ty != types::Type::String => typed(schema, column, word)?,
-        other => return Err(bad(format!("expected a value for `{name}`, found {}: a string stands in '…'", show(other)))),
+        other => {
+            return Err(bad(format!("expected a value for `{name}`, found {}: a string stands in '…'", show(other))));
+        }
     };
     Ok(Comparison { column, op, literal })
 }
@@ -149,7 +151,8 @@ fn show(token: Option<Token<'_>>) -> String {
 }
 
 /// Longest first, so that `<=` is not read as `<`.
-const OPS: [(&str, Op); 6] = [("!=", Op::Ne), ("<=", Op::Le), (">=", Op::Ge), ("=", Op::Eq), ("<", Op::Lt), (">", Op::Gt)];
+const OPS: [(&str, Op); 6] =
+    [("!=", Op::Ne), ("<=", Op::Le), (">=", Op::Ge), ("=", Op::Eq), ("<", Op::Lt), (">", Op::Gt)];
 
 struct Tokens<'a> {
     rest: &'a str,
@@ -201,7 +204,9 @@ mod tests {
 
     fn rows() -> RecordBatch {
         let text = |s: &str| Value::Str(s.into());
-        let row = |s: Value, i: i64, f: f64, t: i64| vec![s, Value::Int(i), Value::Float(f), Value::Null, Value::Time(t), Value::Null];
+        let row = |s: Value, i: i64, f: f64, t: i64| {
+            vec![s, Value::Int(i), Value::Float(f), Value::Null, Value::Time(t), Value::Null]
+        };
         RowCodec::new(&schema()).batch(&[
             row(text("open"), 1, 0.5, 0),
             row(text("it's"), 2, f64::NAN, 1_000_000),

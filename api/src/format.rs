@@ -73,7 +73,13 @@ fn quality(accept: &str, media: &str) -> f32 {
 }
 
 /// Appends rows as JSON objects with `between` between them and, if there are any, `last` after them.
-pub(crate) fn write_json(out: &mut Vec<u8>, codec: &RowCodec, rows: &[RowBytes], between: u8, last: &[u8]) -> Result<(), Problem> {
+pub(crate) fn write_json(
+    out: &mut Vec<u8>,
+    codec: &RowCodec,
+    rows: &[RowBytes],
+    between: u8,
+    last: &[u8],
+) -> Result<(), Problem> {
     for (i, (key, value)) in rows.iter().enumerate() {
         if i > 0 {
             out.push(between);
@@ -162,7 +168,14 @@ mod tests {
 
     fn batch() -> RecordBatch {
         RowCodec::new(&schema()).batch(&[
-            vec![Value::Str("a,\"b\"".into()), Value::Int(1), Value::Float(f64::NAN), Value::Bool(true), Value::Time(0), Value::Decimal(5)],
+            vec![
+                Value::Str("a,\"b\"".into()),
+                Value::Int(1),
+                Value::Float(f64::NAN),
+                Value::Bool(true),
+                Value::Time(0),
+                Value::Decimal(5),
+            ],
             vec![Value::Str(String::new()), Value::Null, Value::Null, Value::Null, Value::Null, Value::Null],
         ])
     }

@@ -12,8 +12,8 @@ use http_body_util::LengthLimitError;
 use crate::control::Control;
 use crate::params::Params;
 use crate::problem::{
-    BAD_IDEMPOTENCY_KEY, BAD_PAYLOAD, BODY_TOO_LARGE, BUSY, IDEMPOTENCY_CONFLICT, NO_SUCH_SOURCE, NOT_TAKING_RECORDS, PUSH_OUTCOME_UNKNOWN, Problem,
-    REQUEST_TIMEOUT, SOURCE_NOT_PUSHED, UNSUPPORTED_MEDIA_TYPE, suggestion,
+    BAD_IDEMPOTENCY_KEY, BAD_PAYLOAD, BODY_TOO_LARGE, BUSY, IDEMPOTENCY_CONFLICT, NO_SUCH_SOURCE, NOT_TAKING_RECORDS,
+    PUSH_OUTCOME_UNKNOWN, Problem, REQUEST_TIMEOUT, SOURCE_NOT_PUSHED, UNSUPPORTED_MEDIA_TYPE, suggestion,
 };
 use crate::routes;
 
@@ -25,8 +25,11 @@ enum Kind {
     Arrow,
 }
 
-const KINDS: [(&str, Kind); 3] =
-    [("application/json", Kind::Json), ("application/x-ndjson", Kind::Ndjson), ("application/vnd.apache.arrow.stream", Kind::Arrow)];
+const KINDS: [(&str, Kind); 3] = [
+    ("application/json", Kind::Json),
+    ("application/x-ndjson", Kind::Ndjson),
+    ("application/vnd.apache.arrow.stream", Kind::Arrow),
+];
 
 /// `POST /v1/sources/{source}/records`
 pub(crate) async fn push(
@@ -50,11 +53,12 @@ pub(crate) async fn push(
     let Ok(_permit) = tokio::time::timeout(limits.request_timeout, control.pushes.acquire()).await else {
         return Err(Problem::new(BUSY, "too many pushes at once"));
     };
-    let body = match tokio::time::timeout(limits.request_timeout, axum::body::to_bytes(body, limits.body_bytes_max)).await {
-        Err(_) => return Err(Problem::new(REQUEST_TIMEOUT, "the body did not arrive in time")),
-        Ok(Err(error)) => return Err(unread(error, limits.body_bytes_max)),
-        Ok(Ok(bytes)) => bytes,
-    };
+    let body =
+        match tokio::time::timeout(limits.request_timeout, axum::body::to_bytes(body, limits.body_bytes_max)).await {
+            Err(_) => return Err(Problem::new(REQUEST_TIMEOUT, "the body did not arrive in time")),
+            Ok(Err(error)) => return Err(unread(error, limits.body_bytes_max)),
+            Ok(Ok(bytes)) => bytes,
+        };
     let (format, payload) = match kind {
         Kind::Ndjson => (PushFormat::Ndjson, body.to_vec()),
         Kind::Arrow => (PushFormat::Arrow, body.to_vec()),
@@ -67,7 +71,9 @@ pub(crate) async fn push(
         Ok(Ok(Ok(pushed))) => Ok(axum::Json(pushed).into_response()),
         Ok(Ok(Err(error))) => Err(refused(error, &control)),
         Ok(Err(panicked)) => Err(Problem::internal(panicked)),
-        Err(_) => Err(Problem::new(PUSH_OUTCOME_UNKNOWN, "the records may have been taken: the engine has not said yet")),
+        Err(_) => {
+            Err(Problem::new(PUSH_OUTCOME_UNKNOWN, "the records may have been taken: the engine has not said yet"))
+        }
     }
 }
 
@@ -92,7 +98,9 @@ fn kind(headers: &HeaderMap) -> Result<Kind, Problem> {
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     match value.to_str() {
-        Ok(key) if (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic()) => Ok(Some(key.to_owned())),
+        Ok(key) if (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic()) => {
+            Ok(Some(key.to_owned()))
+        }
         _ => Err(Problem::new(BAD_IDEMPOTENCY_KEY, "`Idempotency-Key` is 1 to 255 visible ASCII characters")),
     }
 }
@@ -151,7 +159,9 @@ fn lines(body: &[u8]) -> Result<Vec<u8>, String> {
                 b'"' => in_string = true,
                 b'{' | b'[' => depth += 1,
                 b'}' | b']' => {
-                    depth = depth.checked_sub(1).ok_or_else(|| format!("`{}` closes nothing at byte {at}", char::from(byte)))?;
+                    depth = depth
+                        .checked_sub(1)
+                        .ok_or_else(|| format!("`{}` closes nothing at byte {at}", char::from(byte)))?;
                     ended = depth == 0;
                 }
                 b',' if array && depth == 1 => {}
@@ -210,7 +220,24 @@ mod tests {
 
     #[test]
     fn a_body_that_cannot_be_cut_is_refused() {
-        for body in ["", "  ", "1", "\"x\"", "[", "{", "[{}", "[{},]", "[,{}]", "[{},,{}]", "{}{}", "[] x", "}", "[{\"a\":\"\n\"}]", "{]}x", "[\"a]"] {
+        for body in [
+            "",
+            "  ",
+            "1",
+            "\"x\"",
+            "[",
+            "{",
+            "[{}",
+            "[{},]",
+            "[,{}]",
+            "[{},,{}]",
+            "{}{}",
+            "[] x",
+            "}",
+            "[{\"a\":\"\n\"}]",
+            "{]}x",
+            "[\"a]",
+        ] {
             assert!(lines(body.as_bytes()).is_err(), "{body}: {:?}", lines(body.as_bytes()));
         }
     }

@@ -92,7 +92,10 @@ fn operation(route: &Route, path: &str) -> Value {
         .map(|p| json!({"name": p.split('}').next(), "in": "path", "required": true, "schema": {"type": "string"}}))
         .collect();
     parameters.extend(
-        route.params.iter().map(|p| json!({"name": p.name, "in": "query", "description": p.doc, "schema": {"type": "string"}})),
+        route
+            .params
+            .iter()
+            .map(|p| json!({"name": p.name, "in": "query", "description": p.doc, "schema": {"type": "string"}})),
     );
     let mut responses = Map::new();
     responses.insert("200".into(), json!({"description": route.doc}));

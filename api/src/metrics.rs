@@ -1,6 +1,8 @@
 //! The API's own metrics, registered beside the engine's.
 
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 use crate::routes::GET_ROW;
 
@@ -29,8 +31,12 @@ const SECONDS: MetricDef = MetricDef {
     labels: &["route"],
     help: "Seconds from a request's head to the head of its answer.",
 };
-const SUBSCRIBERS: MetricDef =
-    MetricDef { name: "thalweg_subscribers", kind: "gauge", labels: &["view"], help: "Open subscriptions to a view's changes." };
+const SUBSCRIBERS: MetricDef = MetricDef {
+    name: "thalweg_subscribers",
+    kind: "gauge",
+    labels: &["view"],
+    help: "Open subscriptions to a view's changes.",
+};
 const CONNECTIONS: MetricDef =
     MetricDef { name: "thalweg_http_connections", kind: "gauge", labels: &[], help: "Open connections." };
 
@@ -54,7 +60,8 @@ impl Metrics {
     pub(crate) fn register(registry: &Registry) -> prometheus::Result<Metrics> {
         let requests = IntCounterVec::new(Opts::new(REQUESTS.name, REQUESTS.help), REQUESTS.labels)?;
         let buckets = vec![0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
-        let seconds = HistogramVec::new(HistogramOpts::new(SECONDS.name, SECONDS.help).buckets(buckets), SECONDS.labels)?;
+        let seconds =
+            HistogramVec::new(HistogramOpts::new(SECONDS.name, SECONDS.help).buckets(buckets), SECONDS.labels)?;
         let subscribers = IntGaugeVec::new(Opts::new(SUBSCRIBERS.name, SUBSCRIBERS.help), SUBSCRIBERS.labels)?;
         let connections = IntGauge::with_opts(Opts::new(CONNECTIONS.name, CONNECTIONS.help))?;
         registry.register(Box::new(requests.clone()))?;
@@ -81,4 +88,3 @@ impl Metrics {
         self.seconds.with_label_values(&[route])
     }
 }
-

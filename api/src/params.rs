@@ -37,14 +37,19 @@ impl Params {
         for pair in uri.query().unwrap_or_default().split('&').filter(|p| !p.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let decode = |text| {
-                decode(text, true).ok_or_else(|| Problem::new(BAD_PARAMETER, format!("`{text}` is not percent-encoded UTF-8")))
+                decode(text, true)
+                    .ok_or_else(|| Problem::new(BAD_PARAMETER, format!("`{text}` is not percent-encoded UTF-8")))
             };
             let (name, value) = (decode(name)?, decode(value)?);
             let known = || route.params.iter().map(|p| p.name);
             if !known().any(|k| k == name) {
-                let takes = if route.params.is_empty() { "none".to_owned() } else { known().collect::<Vec<_>>().join(", ") };
+                let takes =
+                    if route.params.is_empty() { "none".to_owned() } else { known().collect::<Vec<_>>().join(", ") };
                 let near = suggestion(&name, known());
-                return Err(Problem::new(UNKNOWN_PARAMETER, format!("there is no parameter `{name}`{near} (this route takes {takes})")));
+                return Err(Problem::new(
+                    UNKNOWN_PARAMETER,
+                    format!("there is no parameter `{name}`{near} (this route takes {takes})"),
+                ));
             }
             pairs.push((name, value));
         }
@@ -68,7 +73,9 @@ impl Params {
     /// The value of a parameter as a number.
     pub(crate) fn number<T: FromStr>(&self, name: &str) -> Result<Option<T>, Problem> {
         let Some(text) = self.one(name)? else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| Problem::new(BAD_PARAMETER, format!("`{name}` is a whole number, not `{text}`")))
+        text.parse()
+            .map(Some)
+            .map_err(|_| Problem::new(BAD_PARAMETER, format!("`{name}` is a whole number, not `{text}`")))
     }
 
     /// The number of rows wanted.
@@ -144,7 +151,17 @@ mod tests {
 
     #[test]
     fn values_that_cannot_be_meant_are_refused() {
-        for query in ["limit=x", "limit=0", "limit=10001", "limit=1&limit=2", "as_of=-1", "as_of=3&min_epoch=4", "wait_ms=99999999", "filter=%zz", "filter=%ff"] {
+        for query in [
+            "limit=x",
+            "limit=0",
+            "limit=10001",
+            "limit=1&limit=2",
+            "as_of=-1",
+            "as_of=3&min_epoch=4",
+            "wait_ms=99999999",
+            "filter=%zz",
+            "filter=%ff",
+        ] {
             let problem = parse(query).and_then(|p| {
                 p.limit()?;
                 p.at()

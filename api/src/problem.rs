@@ -72,7 +72,11 @@ impl Problem {
 
     /// A broken invariant: the text is for the log alone.
     pub(crate) fn internal(log: impl std::fmt::Display) -> Problem {
-        Problem { code: INTERNAL, message: "something is broken here; the daemon's log says what".into(), log: Some(log.to_string()) }
+        Problem {
+            code: INTERNAL,
+            message: "something is broken here; the daemon's log says what".into(),
+            log: Some(log.to_string()),
+        }
     }
 }
 

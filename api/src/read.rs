@@ -117,7 +117,10 @@ impl Read {
             let waited = tokio::time::timeout(at.wait, published.wait_for(|newest| *newest >= min)).await;
             if !matches!(waited, Ok(Ok(_))) {
                 let newest = self.store.published();
-                return Err(Problem::new(EPOCH_NOT_PUBLISHED, format!("epoch {min} is not published yet: the newest is {newest}")));
+                return Err(Problem::new(
+                    EPOCH_NOT_PUBLISHED,
+                    format!("epoch {min} is not published yet: the newest is {newest}"),
+                ));
             }
         }
         Ok(self.store.snapshot(at.as_of)?)

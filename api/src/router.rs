@@ -43,7 +43,9 @@ pub(crate) fn read_side(read: &Arc<Read>) -> Router {
 
 /// What needs the running engine.
 pub(crate) fn control_side(control: &Arc<Control>) -> Router {
-    let on = |route: &Route, handlers: MethodRouter<Arc<Control>>| (route.path, observed(&control.read, route.path, handlers));
+    let on = |route: &Route, handlers: MethodRouter<Arc<Control>>| {
+        (route.path, observed(&control.read, route.path, handlers))
+    };
     let served = [
         on(&r::PIPELINES, get(control::pipelines)),
         on(&r::SOURCES, get(control::sources)),
@@ -57,7 +59,11 @@ pub(crate) fn control_side(control: &Arc<Control>) -> Router {
     router.method_not_allowed_fallback(method_not_allowed).with_state(Arc::clone(control))
 }
 
-fn observed<S: Clone + Send + Sync + 'static>(read: &Arc<Read>, label: &'static str, handlers: MethodRouter<S>) -> MethodRouter<S> {
+fn observed<S: Clone + Send + Sync + 'static>(
+    read: &Arc<Read>,
+    label: &'static str,
+    handlers: MethodRouter<S>,
+) -> MethodRouter<S> {
     handlers.layer(middleware::from_fn_with_state((Arc::clone(read), label), observe))
 }
 

@@ -30,12 +30,17 @@ pub struct Route {
 }
 
 const AS_OF: Param = Param { name: "as_of", doc: "Read exactly this epoch. Default: the newest published." };
-const MIN_EPOCH: Param =
-    Param { name: "min_epoch", doc: "Do not answer before this epoch is published: the epoch a push was answered with reads your writes." };
-const WAIT_MS: Param = Param { name: "wait_ms", doc: "How long to wait for `min_epoch`, in milliseconds. Default 10000, at most 60000." };
+const MIN_EPOCH: Param = Param {
+    name: "min_epoch",
+    doc: "Do not answer before this epoch is published: the epoch a push was answered with reads your writes.",
+};
+const WAIT_MS: Param =
+    Param { name: "wait_ms", doc: "How long to wait for `min_epoch`, in milliseconds. Default 10000, at most 60000." };
 const LIMIT: Param = Param { name: "limit", doc: "Rows in a page at most. Default 1000, at most 10000." };
-const CURSOR: Param =
-    Param { name: "cursor", doc: "Go on where a page ended, at that page's epoch. Keep the other parameters as they were." };
+const CURSOR: Param = Param {
+    name: "cursor",
+    doc: "Go on where a page ended, at that page's epoch. Keep the other parameters as they were.",
+};
 
 macro_rules! routes {
     ($($constant:ident $method:literal $path:literal $summary:literal $doc:literal [$($param:expr),*] [$($code:ident),*])*) => {

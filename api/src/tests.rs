@@ -64,7 +64,12 @@ fn orders() -> Schema {
 }
 
 fn log() -> Schema {
-    Schema { columns: vec![column("line", Type::String), column("_seq", Type::Int64)], key: vec![1], event_time: None, append_only: true }
+    Schema {
+        columns: vec![column("line", Type::String), column("_seq", Type::Int64)],
+        key: vec![1],
+        event_time: None,
+        append_only: true,
+    }
 }
 
 /// A row of `orders`; without a price, the removal of one.
@@ -141,7 +146,11 @@ impl Fixture {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.unwrap();
-        Answer { status: head.status.as_u16(), headers: head.headers, body: String::from_utf8_lossy(&body).into_owned() }
+        Answer {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: String::from_utf8_lossy(&body).into_owned(),
+        }
     }
 
     async fn get(&self, uri: &str) -> Answer {
@@ -189,7 +198,11 @@ impl Event {
         let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(str::to_owned);
         let complete = text.ends_with("\n\n");
         let data = field("data: ").filter(|_| complete)?;
-        Some(Event { id: field("id: ").unwrap_or_default(), event: field("event: ")?, data: serde_json::from_str(&data).unwrap() })
+        Some(Event {
+            id: field("id: ").unwrap_or_default(),
+            event: field("event: ")?,
+            data: serde_json::from_str(&data).unwrap(),
+        })
     }
 }
 
@@ -267,7 +280,8 @@ async fn scans_take_key_prefix_filter_and_limit() {
     assert_eq!(ids(f.get("/v1/views/orders?filter=price%3E1.5+and+city!%3D'b'").await), ["a2", "ab1"]);
     assert_eq!(ids(f.get("/v1/views/orders?limit=1").await), ["a1"]);
     let page = f.get("/v1/views/orders?filter=id%3D1&limit=2").await.json();
-    let rest = f.get(&format!("/v1/views/orders?filter=id%3D1&limit=2&cursor={}", page["cursor"].as_str().unwrap())).await;
+    let rest =
+        f.get(&format!("/v1/views/orders?filter=id%3D1&limit=2&cursor={}", page["cursor"].as_str().unwrap())).await;
     assert_eq!(rest.header("thalweg-cursor"), "");
     assert_eq!(ids(rest), ["b1"]);
     for (query, code) in [
@@ -359,7 +373,10 @@ async fn the_list_of_views_has_rows_and_digests_but_no_operator_state() {
     let views = list["views"].as_array().unwrap();
     let names: Vec<&str> = views.iter().map(|v| v["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["faults", "log", "orders"]);
-    assert_eq!((&views[2]["rows"], &views[2]["key"], &views[2]["kind"]), (&json!(1), &json!(["city", "id"]), &json!("view")));
+    assert_eq!(
+        (&views[2]["rows"], &views[2]["key"], &views[2]["kind"]),
+        (&json!(1), &json!(["city", "id"]), &json!("view"))
+    );
     assert_eq!(views[2]["digest"].as_str().unwrap().len(), 32);
     assert_eq!(views[2]["columns"][1], json!({"name": "id", "type": "int64", "nullable": true}));
 }
@@ -410,7 +427,10 @@ async fn whatever_event_a_client_saw_last_it_sees_every_later_change_once() {
         all[0].data,
         json!({"epoch": 2, "seq": 0, "op": "upsert", "key": {"city": "a", "id": 1}, "row": {"city": "a", "id": 1, "price": 1.0}})
     );
-    assert_eq!((all[3].event.as_str(), all[3].id.as_str(), &all[3].data), ("epoch", "2:end", &json!({"epoch": 2, "changes": 3})));
+    assert_eq!(
+        (all[3].event.as_str(), all[3].id.as_str(), &all[3].data),
+        ("epoch", "2:end", &json!({"epoch": 2, "changes": 3}))
+    );
     assert_eq!(all[4].data, json!({"epoch": 4, "seq": 0, "op": "delete", "key": {"city": "a", "id": 1}, "row": null}));
     for seen in (0..12).chain([500, 511, 512, 513, 1_306, 1_307, 1_308]) {
         let rest = f.events("/v1/views/orders/changes", Some(&all[seen].id), total - seen - 1).await;
@@ -449,7 +469,10 @@ async fn a_subscription_from_a_snapshot_has_the_rows_first_and_can_be_cut_anywhe
     f.epoch(&(0..700).map(|i| ("x", i, Some(0.5))).collect::<Vec<_>>());
     let uri = "/v1/views/orders/changes?from=snapshot";
     let all = f.events(uri, None, 701).await;
-    assert_eq!((all[0].event.as_str(), &all[0].data["op"], &all[0].data["row"]["id"]), ("snapshot", &json!("upsert"), &json!(0)));
+    assert_eq!(
+        (all[0].event.as_str(), &all[0].data["op"], &all[0].data["row"]["id"]),
+        ("snapshot", &json!("upsert"), &json!(0))
+    );
     assert_eq!(all[700].id, "1:end");
     f.epoch(&[("x", 3, None), ("y", 0, Some(1.0))]);
     for seen in [0, 511, 512, 699, 700] {
@@ -474,7 +497,13 @@ async fn a_resume_point_that_cannot_be_served_is_refused() {
     for _ in 0..5 {
         f.epoch(&[("a", 1, Some(1.0))]);
     }
-    for (id, code) in [("1:0", "compacted"), ("2:end", "compacted"), ("9:0", "ahead_of_store"), ("x", "bad_event_id"), ("5:end", "busy")] {
+    for (id, code) in [
+        ("1:0", "compacted"),
+        ("2:end", "compacted"),
+        ("9:0", "ahead_of_store"),
+        ("x", "bad_event_id"),
+        ("5:end", "busy"),
+    ] {
         let request = Request::get("/v1/views/orders/changes").header("last-event-id", id).body(Body::empty()).unwrap();
         assert_eq!(f.send(request).await.code(), code, "{id}");
     }

@@ -237,10 +237,8 @@ pub(crate) async fn faults_summary(State(read): State<Arc<Read>>, uri: Uri) -> R
     .await?;
     drop(permit);
     let total: u64 = counts.values().sum();
-    let faults: Vec<_> = counts
-        .iter()
-        .map(|(k, count)| json!({"source": k[0], "at": k[1], "reason": k[2], "count": count}))
-        .collect();
+    let faults: Vec<_> =
+        counts.iter().map(|(k, count)| json!({"source": k[0], "at": k[1], "reason": k[2], "count": count})).collect();
     let body = json!({"epoch": epoch, "total": total, "faults": faults});
     Ok(with_epoch(axum::Json(body).into_response(), epoch))
 }
@@ -285,7 +283,10 @@ async fn row(read: &Read, head: &Parts) -> Result<Response, Problem> {
         return Ok(unchanged);
     }
     let Some(value) = snapshot.get(relation.id, &key)? else {
-        return Err(Problem::new(ROW_NOT_FOUND, format!("`{}` has no row of that key at epoch {epoch}", relation.name)));
+        return Err(Problem::new(
+            ROW_NOT_FOUND,
+            format!("`{}` has no row of that key at epoch {epoch}", relation.name),
+        ));
     };
     let body = match format {
         Format::Json => {

@@ -93,13 +93,7 @@ pub fn load(address: SocketAddr, connections: usize, time: Duration, prefix: &st
 }
 
 /// One connection: a request, its answer, the next, until the time is over. Gives nanoseconds.
-async fn client(
-    address: SocketAddr,
-    prefix: String,
-    keys: u64,
-    until: Instant,
-    mut rng: Rng,
-) -> io::Result<Vec<u32>> {
+async fn client(address: SocketAddr, prefix: String, keys: u64, until: Instant, mut rng: Rng) -> io::Result<Vec<u32>> {
     let stream = tokio::net::TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let mut latencies = Vec::new();

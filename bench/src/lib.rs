@@ -51,11 +51,23 @@ type Bench = fn(&Options, &Scratch, &mut Report) -> Result<(), String>;
 
 /// Every bench: its name, and in one sentence what it measures against what.
 pub const BENCHES: &[(&str, &str)] = &[
-    ("aggregate", "From a CSV file to a durable view of count, sum, min and max by key, against a bare loop with a hash map."),
-    ("commit", "Durable epochs of 1,000 to 100,000 rows, against raw RocksDB and a file that is appended to and synced."),
+    (
+        "aggregate",
+        "From a CSV file to a durable view of count, sum, min and max by key, against a bare loop with a hash map.",
+    ),
+    (
+        "commit",
+        "Durable epochs of 1,000 to 100,000 rows, against raw RocksDB and a file that is appended to and synced.",
+    ),
     ("lookup", "Point lookups over HTTP while 50,000 events a second come in, against a bare axum server."),
-    ("latency", "From an event's being written to its being durable and readable, against a bare loop that syncs a log."),
-    ("recovery", "From kill -9 to the first read served and to taking records again, against a bare scan of the same rows."),
+    (
+        "latency",
+        "From an event's being written to its being durable and readable, against a bare loop that syncs a log.",
+    ),
+    (
+        "recovery",
+        "From kill -9 to the first read served and to taking records again, against a bare scan of the same rows.",
+    ),
     ("memory", "Resident bytes for each row of a table and a view of it, against the bytes of the row."),
 ];
 

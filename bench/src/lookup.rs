@@ -168,8 +168,9 @@ type Rows = Arc<HashMap<u64, Row, FxBuildHasher>>;
 /// The limit: the least an axum server can do for the same answer.
 fn serve_bare(runtime: &Runtime, keys: u64) -> Result<SocketAddr, String> {
     let mut rng = Rng::new(4);
-    let rows: Rows =
-        Arc::new((0..keys).map(|key| (key, Row { key, events: 1, total: rng.below(100_000) as f64 / 100.0 })).collect());
+    let rows: Rows = Arc::new(
+        (0..keys).map(|key| (key, Row { key, events: 1, total: rng.below(100_000) as f64 / 100.0 })).collect(),
+    );
     let row = |State(rows): State<Rows>, Path(key): Path<u64>| async move {
         rows.get(&key).map(|row| Json(*row)).ok_or(StatusCode::NOT_FOUND)
     };

@@ -60,7 +60,8 @@ impl Report {
             writeln!(out, "{line}")
         } else {
             if self.rows == 0 {
-                let _ = writeln!(out, "{:26} {:>12} {:9} {:>25}  limit", "metric", "median", "unit", "least … greatest");
+                let _ =
+                    writeln!(out, "{:26} {:>12} {:9} {:>25}  limit", "metric", "median", "unit", "least … greatest");
             }
             let spread = format!("{} … {}", plain(least), plain(greatest));
             let limit = limit.map_or_else(String::new, |(name, limit)| {

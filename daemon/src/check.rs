@@ -60,7 +60,10 @@ pub fn infer(arguments: &Infer) -> Result<(), Failure> {
 /// `thalweg verify`.
 pub fn verify(arguments: &Verify) -> Result<(), Failure> {
     let report = storage::Store::verify(&arguments.data).map_err(Failure::broken)?;
-    println!("epochs {} to {}, {} records, {} bytes read", report.since, report.committed, report.records, report.bytes);
+    println!(
+        "epochs {} to {}, {} records, {} bytes read",
+        report.since, report.committed, report.records, report.bytes
+    );
     for relation in &report.relations {
         let verdict = match relation.matches {
             Some(true) => "as committed",

@@ -76,7 +76,8 @@ pub fn print_views(epoch: Epoch, views: &[ViewLine], out: &mut dyn Write) -> io:
 pub fn views(base: &str, out: &mut dyn Write) -> Result<(), Error> {
     let client = Client::new(base);
     let mut response = client.get("/v1/views", &[])?;
-    let list: serde_json::Value = serde_json::from_reader(response.body_mut().as_reader()).map_err(|e| client.broken(e))?;
+    let list: serde_json::Value =
+        serde_json::from_reader(response.body_mut().as_reader()).map_err(|e| client.broken(e))?;
     let text = |v: &serde_json::Value| v.as_str().unwrap_or_default().to_owned();
     let lines: Vec<ViewLine> = list["views"]
         .as_array()
@@ -142,7 +143,13 @@ pub enum TailFrom {
 ///
 /// A connection that breaks is taken up again where it broke: no change is missed or printed twice. Ends after
 /// `changes_max` of them; without it, only with an error: the daemon refuses, or the output is closed.
-pub fn tail(base: &str, view: &str, from: TailFrom, changes_max: Option<u64>, out: &mut dyn Write) -> Result<(), Error> {
+pub fn tail(
+    base: &str,
+    view: &str,
+    from: TailFrom,
+    changes_max: Option<u64>,
+    out: &mut dyn Write,
+) -> Result<(), Error> {
     let client = Client::new(base);
     let (query, last_id) = match from {
         TailFrom::Now => ("", None),

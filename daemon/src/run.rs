@@ -47,8 +47,12 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
         "store open"
     );
     let hook = Arc::new(move |point: &'static str| crash.pass(point));
-    let options =
-        engine::Options { workers: usize::from(arguments.workers), clock: Clock::system(), hook, metrics: Metrics::new() };
+    let options = engine::Options {
+        workers: usize::from(arguments.workers),
+        clock: Clock::system(),
+        hook,
+        metrics: Metrics::new(),
+    };
     let engine = Engine::start(plan, store.clone(), options);
     let handle = engine.handle().clone();
 

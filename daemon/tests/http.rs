@@ -88,7 +88,12 @@ fn producers_and_subscribers_see_everything_once_through_kills() {
                     .collect();
                 loop {
                     let key = format!("post-{n}");
-                    match post(&format!("{url}/v1/sources/events/records"), "application/x-ndjson", Some(&key), body.as_bytes()) {
+                    match post(
+                        &format!("{url}/v1/sources/events/records"),
+                        "application/x-ndjson",
+                        Some(&key),
+                        body.as_bytes(),
+                    ) {
                         Ok((200, answer)) => {
                             let answer: Value = serde_json::from_str(&answer).unwrap();
                             assert_eq!(answer["records"], RECORDS);
@@ -143,7 +148,13 @@ fn producers_and_subscribers_see_everything_once_through_kills() {
     std::thread::sleep(Duration::from_millis(500));
     over.store(true, Ordering::SeqCst);
     // One more change wakes them.
-    post(&format!("{url}/v1/sources/events/records"), "application/x-ndjson", None, b"{\"id\":-1,\"bucket\":\"end\",\"v\":0}\n").unwrap();
+    post(
+        &format!("{url}/v1/sources/events/records"),
+        "application/x-ndjson",
+        None,
+        b"{\"id\":-1,\"bucket\":\"end\",\"v\":0}\n",
+    )
+    .unwrap();
     let seen: Vec<BTreeMap<String, Value>> = subscribers.into_iter().map(|s| s.join().unwrap()).collect();
     daemon.kill();
     for (view, seen) in ["totals", "list"].into_iter().zip(seen) {
@@ -192,7 +203,10 @@ fn subscribe(url: &str, view: &str, over: &AtomicBool) -> BTreeMap<String, Value
                 if event == "change" {
                     let (epoch, seq) = (value["epoch"].as_u64().unwrap(), value["seq"].as_u64().unwrap());
                     assert!((epoch, seq + 1) > seen, "{view}: {id} after {seen:?}");
-                    assert!(epoch > seen.0 && seq == 0 || epoch == seen.0 && seq == seen.1, "{view}: a gap before {id}");
+                    assert!(
+                        epoch > seen.0 && seq == 0 || epoch == seen.0 && seq == seen.1,
+                        "{view}: a gap before {id}"
+                    );
                     seen = (epoch, seq + 1);
                     let key = value["key"].to_string();
                     match value["op"].as_str().unwrap() {

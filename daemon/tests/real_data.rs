@@ -28,19 +28,14 @@ fn check(example: &str, records: usize) {
     assert!(output.status.success(), "{}", text(&output));
     assert_eq!(dump(&store, "faults"), "", "recorded data has no bad rows");
 
-    let output = Command::new(python())
-        .arg(root.join("daemon/tests/real_data.py"))
-        .arg(example)
-        .arg(&data)
-        .output()
-        .unwrap();
+    let output =
+        Command::new(python()).arg(root.join("daemon/tests/real_data.py")).arg(example).arg(&data).output().unwrap();
     assert!(output.status.success(), "the independent computation failed: {}", text(&output));
     let expected: BTreeMap<String, Vec<Value>> = serde_json::from_slice(&output.stdout).unwrap();
     let read = expected["_records"][0].as_u64().unwrap() as usize;
     assert_eq!(read, records, "the files hold other rows than they did");
     for (view, expected) in expected.iter().filter(|(view, _)| *view != "_records") {
-        let mut got: Vec<Value> =
-            dump(&store, view).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let mut got: Vec<Value> = dump(&store, view).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let mut expected = expected.clone();
         let sort = |rows: &mut Vec<Value>, names: &[&str]| {
             rows.sort_by_key(|row| names.iter().map(|n| row[*n].to_string()).collect::<Vec<_>>());
@@ -54,7 +49,11 @@ fn check(example: &str, records: usize) {
         assert_eq!(got.len(), expected.len(), "rows of `{view}`");
         for (got, expected) in got.iter().zip(&expected) {
             for (column, value) in expected.as_object().unwrap() {
-                assert!(same(&got[column], value), "`{view}`: {column} is {} in {got}, expected {expected}", got[column]);
+                assert!(
+                    same(&got[column], value),
+                    "`{view}`: {column} is {} in {got}, expected {expected}",
+                    got[column]
+                );
             }
         }
     }
@@ -63,7 +62,9 @@ fn check(example: &str, records: usize) {
 /// Equal, floats to 1e-9 relative: the other engine does not sum exactly.
 fn same(got: &Value, expected: &Value) -> bool {
     match (got.as_f64(), expected.as_f64()) {
-        (Some(g), Some(e)) if got.is_f64() || expected.is_f64() => (g - e).abs() <= 1e-9 * g.abs().max(e.abs()).max(1e-9),
+        (Some(g), Some(e)) if got.is_f64() || expected.is_f64() => {
+            (g - e).abs() <= 1e-9 * g.abs().max(e.abs()).max(1e-9)
+        }
         _ => got == expected,
     }
 }
@@ -73,9 +74,9 @@ fn python() -> PathBuf {
     if let Some(python) = std::env::var_os("THALWEG_PYTHON") {
         return python.into();
     }
-    let cache = std::env::var_os("THALWEG_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-        PathBuf::from(std::env::var_os("HOME").expect("a home folder")).join(".cache/thalweg")
-    });
+    let cache = std::env::var_os("THALWEG_CACHE")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("a home folder")).join(".cache/thalweg"));
     let venv = cache.join("venv/bin/python");
     if venv.exists() { venv } else { PathBuf::from("python3") }
 }

@@ -49,7 +49,11 @@ struct OpenInbox {
 
 impl Connector for OpenInbox {
     fn next(&mut self) -> Result<Next, ConnectorError> {
-        let journaled = self.env.store.journal_read(&self.env.source, self.at, 1).map_err(|e| ConnectorError::new(e.to_string()))?;
+        let journaled = self
+            .env
+            .store
+            .journal_read(&self.env.source, self.at, 1)
+            .map_err(|e| ConnectorError::new(e.to_string()))?;
         let Some(journaled) = journaled.first() else {
             std::thread::sleep(Duration::from_millis(1));
             return Ok(Next::Waiting);
@@ -100,7 +104,12 @@ impl TableOperator for Pass {
 
 fn items() -> Schema {
     let column = |name: &str, ty| Column { name: name.into(), ty, nullable: false };
-    Schema { columns: vec![column("id", Type::Int64), column("v", Type::String)], key: vec![0], event_time: None, append_only: false }
+    Schema {
+        columns: vec![column("id", Type::Int64), column("v", Type::String)],
+        key: vec![0],
+        event_time: None,
+        append_only: false,
+    }
 }
 
 fn plan() -> Plan {
@@ -127,7 +136,12 @@ fn plan() -> Plan {
             idle_after_ms: None,
             stored: true,
         }],
-        steps: vec![PlannedStep { name: "copy".into(), operator: "pass".into(), plan: step, origin: Origin::Recomputed }],
+        steps: vec![PlannedStep {
+            name: "copy".into(),
+            operator: "pass".into(),
+            plan: step,
+            origin: Origin::Recomputed,
+        }],
         tests: Vec::new(),
         concealed: engine::pipeline::Concealed::default(),
     }
@@ -156,7 +170,11 @@ impl Daemon {
     fn run(&mut self, options: api::Options, port: u16) {
         let plan = plan();
         let relations = relation_specs(&plan);
-        let store = Store::open(storage::Options { plan: "inbox".into(), relations, ..storage::Options::new(self.folder.path()) });
+        let store = Store::open(storage::Options {
+            plan: "inbox".into(),
+            relations,
+            ..storage::Options::new(self.folder.path())
+        });
         let engine = Engine::start(Arc::new(plan), store.unwrap(), engine::Options::default());
         let handle = engine.handle().clone();
         let (shutdown, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -294,7 +312,10 @@ fn the_engine_says_how_it_is() {
     assert_eq!(pipelines["pipelines"][0]["steps"][0]["inputs"], json!(["items"]));
     let (_, metrics) = daemon.get("/metrics");
     let metrics = metrics.as_str().unwrap();
-    assert!(metrics.contains("thalweg_epoch_published ") && metrics.contains("thalweg_http_requests_total{"), "{metrics}");
+    assert!(
+        metrics.contains("thalweg_epoch_published ") && metrics.contains("thalweg_http_requests_total{"),
+        "{metrics}"
+    );
     daemon.stop();
 }
 
@@ -320,8 +341,13 @@ fn commands_print_the_same_whether_the_daemon_runs_or_not() {
     assert_eq!(running[0].lines().count(), 12_345);
     assert_eq!(running[1], "{\"id\":7919,\"v\":\"v\\\"1\"}\n");
     assert_eq!(running[2].lines().count(), 1);
-    assert!(matches!(client::get(&base, "copy", &["-1".to_owned()], None, &mut Vec::new()), Err(client::Error::NoRow { .. })));
-    assert!(client::dump(&base, "cpy", None, &mut Vec::new()).unwrap_err().to_string().contains("did you mean `copy`?"));
+    assert!(matches!(
+        client::get(&base, "copy", &["-1".to_owned()], None, &mut Vec::new()),
+        Err(client::Error::NoRow { .. })
+    ));
+    assert!(
+        client::dump(&base, "cpy", None, &mut Vec::new()).unwrap_err().to_string().contains("did you mean `copy`?")
+    );
     assert!(offline::views(daemon.folder.path(), &mut Vec::new()).unwrap_err().to_string().contains("in use"));
     daemon.stop();
     let data = daemon.folder.path();
@@ -345,7 +371,8 @@ fn a_tail_prints_every_change_once_though_the_daemon_restarts() {
     let base = daemon.base().to_owned();
     let tail = std::thread::spawn(move || {
         let mut out = Vec::new();
-        client::tail(&base, "copy", client::TailFrom::Snapshot, Some(4), &mut out).map(|()| String::from_utf8(out).unwrap())
+        client::tail(&base, "copy", client::TailFrom::Snapshot, Some(4), &mut out)
+            .map(|()| String::from_utf8(out).unwrap())
     });
     // The first two must have been seen before the daemon goes: the subscription stands.
     while !daemon.get("/metrics").1.as_str().unwrap().contains("thalweg_subscribers{view=\"copy\"} 1") {
@@ -356,7 +383,8 @@ fn a_tail_prints_every_change_once_though_the_daemon_restarts() {
     daemon.run(api::Options::default(), port);
     daemon.push("items", &[NDJSON], "{\"id\":4,\"v\":\"d\"}\n");
     let printed = tail.join().unwrap().unwrap();
-    let seen: Vec<Json> = printed.lines().map(|l| serde_json::from_str::<Json>(l).unwrap()["row"]["id"].clone()).collect();
+    let seen: Vec<Json> =
+        printed.lines().map(|l| serde_json::from_str::<Json>(l).unwrap()["row"]["id"].clone()).collect();
     assert_eq!(seen, [json!(1), json!(2), json!(3), json!(4)]);
     daemon.stop();
 }

@@ -5,8 +5,8 @@
 //! engine through its [`Handle`].
 
 pub mod catalogue;
-pub mod connector;
 pub mod clock;
+pub mod connector;
 mod handle;
 pub mod metrics;
 pub mod operator;

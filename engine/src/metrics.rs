@@ -125,8 +125,15 @@ impl Metrics {
             epoch_rows: register(
                 &registry,
                 Histogram::with_opts(
-                    HistogramOpts::new("thalweg_epoch_rows", "Records sealed into an epoch.")
-                        .buckets(vec![1.0, 10.0, 100.0, 1_000.0, 10_000.0, 100_000.0, 1_000_000.0]),
+                    HistogramOpts::new("thalweg_epoch_rows", "Records sealed into an epoch.").buckets(vec![
+                        1.0,
+                        10.0,
+                        100.0,
+                        1_000.0,
+                        10_000.0,
+                        100_000.0,
+                        1_000_000.0,
+                    ]),
                 ),
             ),
             faults: counters("thalweg_faults_total", "Fault rows written.", &["source", "reason"]),

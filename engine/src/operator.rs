@@ -18,7 +18,8 @@ use types::{ChangeSet, Delta, Epoch, Fault, Micros, shard_of};
 pub type DeltaStream<'scope> = Stream<'scope, Epoch, Vec<Delta>>;
 
 /// A step as a piece of dataflow: from its inputs (already routed) to its one output.
-pub type Build = Arc<dyn for<'scope> Fn(Scope<'scope, Epoch>, Vec<DeltaStream<'scope>>) -> DeltaStream<'scope> + Send + Sync>;
+pub type Build =
+    Arc<dyn for<'scope> Fn(Scope<'scope, Epoch>, Vec<DeltaStream<'scope>>) -> DeltaStream<'scope> + Send + Sync>;
 
 /// A function of tables.
 ///

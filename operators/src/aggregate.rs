@@ -53,7 +53,12 @@ restart.
 `expression`.",
     options: &[
         OptionDef { name: "input", shape: "relation", default: None, doc: "The source or step to read." },
-        OptionDef { name: "by", shape: "list of column names", default: None, doc: "What makes a group; the key of the output." },
+        OptionDef {
+            name: "by",
+            shape: "list of column names",
+            default: None,
+            doc: "What makes a group; the key of the output.",
+        },
         OptionDef {
             name: "compute",
             shape: "table of name = aggregate",
@@ -175,7 +180,9 @@ impl Shape {
         };
         let (output, ty, nullable) = match (function.as_str(), inner) {
             ("count", "" | "*") => (Output::Rows, Type::Int64, false),
-            ("sum" | "min" | "max" | "avg", "") => return Err(format!("`{function}` of what? Write `{function}(column)`")),
+            ("sum" | "min" | "max" | "avg", "") => {
+                return Err(format!("`{function}` of what? Write `{function}(column)`"));
+            }
             ("count", inner) => (Output::Count(self.argument(inner)?), Type::Int64, false),
             ("sum" | "avg", inner) => {
                 let a = self.argument(inner)?;
@@ -206,7 +213,8 @@ impl Shape {
                     .into_iter()
                     .min_by_key(|n| strsim::damerau_levenshtein(n, &function))
                     .filter(|n| strsim::damerau_levenshtein(n, &function) < 3);
-                let hint = near.map_or("there are count, sum, min, max, avg".to_owned(), |n| format!("did you mean `{n}`?"));
+                let hint =
+                    near.map_or("there are count, sum, min, max, avg".to_owned(), |n| format!("did you mean `{n}`?"));
                 return Err(format!("there is no aggregate `{function}`; {hint}"));
             }
         };
@@ -294,7 +302,8 @@ fn model_sum(cells: &[&Value]) -> Value {
         _ => 0,
     };
     // Large and small halves apart: each sum stays far from overflow.
-    let (high, low) = cells.iter().fold((0i128, 0i128), |(h, l), v| (h + (whole(v) >> 64), l + (whole(v) & 0xffff_ffff_ffff_ffff)));
+    let (high, low) =
+        cells.iter().fold((0i128, 0i128), |(h, l), v| (h + (whole(v) >> 64), l + (whole(v) & 0xffff_ffff_ffff_ffff)));
     let high = high + (low >> 64);
     let sum = high.checked_mul(1 << 64).and_then(|h| h.checked_add(low & 0xffff_ffff_ffff_ffff));
     match sum {
@@ -434,7 +443,8 @@ impl Aggregate {
             old.set(&after_groups, new, &after);
         }
         if self.shape.input.append_only {
-            self.store(&after_groups, context);
+            // Every touched group: what is kept may change where what is shown does not (a term below the sum's last bit).
+            self.store(&touched, context);
         }
         for group in &touched {
             let g = *group as usize;
@@ -453,7 +463,12 @@ impl Aggregate {
             return RecordBatch::new_empty(self.schema.clone());
         }
         let mut columns = self.groups.columns(groups);
-        columns.extend(cells.iter().zip(self.shape.schema.columns.iter().skip(self.shape.by.len())).map(|(c, column)| c.array(places, column.ty)));
+        columns.extend(
+            cells
+                .iter()
+                .zip(self.shape.schema.columns.iter().skip(self.shape.by.len()))
+                .map(|(c, column)| c.array(places, column.ty)),
+        );
         RecordBatch::try_new(self.schema.clone(), columns).expect("the planned columns")
     }
 
@@ -815,7 +830,10 @@ impl Extremes {
             Extremes::Large(ends) => {
                 let found = ends.show(groups, least);
                 let valid = found.iter().map(Option::is_some).collect();
-                Cells { data: Data::Decimal(found.into_iter().map(|k| k.copied().unwrap_or_default()).collect()), valid }
+                Cells {
+                    data: Data::Decimal(found.into_iter().map(|k| k.copied().unwrap_or_default()).collect()),
+                    valid,
+                }
             }
             Extremes::Text(ends) => {
                 let found = ends.show(groups, least);

@@ -291,8 +291,7 @@ fn power_of_two(exponent: i32) -> f64 {
 /// The same, obviously: sums of bits, one at a time. For models and tests.
 pub fn naive_sum(values: &[f64]) -> f64 {
     let count = |wanted: fn(f64) -> bool| values.iter().filter(|v| wanted(**v)).count();
-    let (nan, plus, minus) =
-        (count(|v| v.is_nan()), count(|v| v == f64::INFINITY), count(|v| v == f64::NEG_INFINITY));
+    let (nan, plus, minus) = (count(|v| v.is_nan()), count(|v| v == f64::INFINITY), count(|v| v == f64::NEG_INFINITY));
     if nan > 0 || (plus > 0 && minus > 0) {
         return f64::NAN;
     }

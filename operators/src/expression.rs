@@ -62,12 +62,12 @@ impl Expression {
         }
         check_names(&parsed.expr, schema)?;
 
-        let fields: Vec<Field> =
-            schema.columns.iter().map(|c| Field::new(&c.name, c.ty.arrow(), c.nullable)).collect();
+        let fields: Vec<Field> = schema.columns.iter().map(|c| Field::new(&c.name, c.ty.arrow(), c.nullable)).collect();
         let arrow = ArrowSchema::new(fields);
         let df = Arc::new(DFSchema::try_from(arrow.clone()).map_err(|e| plain(&e))?);
         let functions = Functions::get();
-        let options = ParserOptions::new().with_enable_ident_normalization(false).with_map_string_types_to_utf8view(false);
+        let options =
+            ParserOptions::new().with_enable_ident_normalization(false).with_map_string_types_to_utf8view(false);
         let planned = SqlToRel::new_with_options(functions, options)
             .sql_to_expr(parsed.expr, &df, &mut PlannerContext::new())
             .map_err(|e| format!("`{text}`: {}", plain(&e)))?;
@@ -87,12 +87,15 @@ impl Expression {
 
         let data_type = physical.data_type(&arrow).map_err(|e| format!("`{text}`: {}", plain(&e)))?;
         let ty = normal_type(&data_type).ok_or_else(|| {
-            format!("`{text}` has the type {data_type}, which no column can have: cast it, e.g. `CAST({text} AS DOUBLE)`")
+            format!(
+                "`{text}` has the type {data_type}, which no column can have: cast it, e.g. `CAST({text} AS DOUBLE)`"
+            )
         })?;
         let physical = cast(physical, &arrow, ty.arrow()).map_err(|e| format!("`{text}`: {}", plain(&e)))?;
 
         let names: BTreeSet<String> = logical.column_refs().into_iter().map(|c| c.name.clone()).collect();
-        let columns: Vec<usize> = (0..schema.columns.len()).filter(|i| names.contains(&schema.columns[*i].name)).collect();
+        let columns: Vec<usize> =
+            (0..schema.columns.len()).filter(|i| names.contains(&schema.columns[*i].name)).collect();
         let column = match &logical {
             Expr::Column(c) => schema.index_of(&c.name),
             _ => None,
@@ -155,9 +158,8 @@ impl Expression {
 
     fn try_evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef, String> {
         // A library function that panics on a strange value must cost the row, not the engine.
-        let computed = catch_unwind(AssertUnwindSafe(|| {
-            self.physical.evaluate(rows).and_then(|v| v.into_array(rows.num_rows()))
-        }));
+        let computed =
+            catch_unwind(AssertUnwindSafe(|| self.physical.evaluate(rows).and_then(|v| v.into_array(rows.num_rows()))));
         match computed {
             Ok(Ok(array)) => Ok(canonical(array)),
             Ok(Err(e)) => Err(plain(&e)),
@@ -229,9 +231,14 @@ fn plain(error: &DataFusionError) -> String {
     let text = error.strip_backtrace();
     let line = text.lines().next().unwrap_or_default();
     let mut line = line;
-    for preamble in
-        ["Error during planning: ", "SQL error: ", "Arrow error: ", "Execution error: ", "Schema error: ", "External error: "]
-    {
+    for preamble in [
+        "Error during planning: ",
+        "SQL error: ",
+        "Arrow error: ",
+        "Execution error: ",
+        "Schema error: ",
+        "External error: ",
+    ] {
         line = line.strip_prefix(preamble).unwrap_or(line);
     }
     line.trim_end_matches('.').to_owned()
@@ -265,7 +272,9 @@ fn check_node(e: &ast::Expr, schema: &Schema) -> Result<(), String> {
         ast::Expr::CompoundIdentifier(parts) => {
             let name = parts.iter().map(|p| p.value.as_str()).collect::<Vec<_>>().join(".");
             let last = parts.last().map_or("", |p| p.value.as_str());
-            Err(format!("`{name}` is written with a dot: an expression reads the columns of one relation, write `{last}`"))
+            Err(format!(
+                "`{name}` is written with a dot: an expression reads the columns of one relation, write `{last}`"
+            ))
         }
         ast::Expr::Subquery(_) | ast::Expr::InSubquery { .. } | ast::Expr::Exists { .. } => {
             Err("a subquery is no scalar expression: use a `join` step".to_owned())
@@ -284,16 +293,27 @@ fn check_function(f: &ast::Function) -> Result<(), String> {
         return Err(format!("`{name} … OVER` is a window function, which is no scalar expression"));
     }
     const AGGREGATES: [&str; 12] = [
-        "count", "sum", "min", "max", "avg", "mean", "median", "stddev", "var", "array_agg", "first_value", "last_value",
+        "count",
+        "sum",
+        "min",
+        "max",
+        "avg",
+        "mean",
+        "median",
+        "stddev",
+        "var",
+        "array_agg",
+        "first_value",
+        "last_value",
     ];
     if AGGREGATES.contains(&name.as_str()) {
         return Err(format!("`{name}` is an aggregate, which is no scalar expression: use an `aggregate` step"));
     }
     let functions = Functions::get();
     match functions.by_name.get(&name) {
-        Some(function) if function.signature().volatility != Volatility::Immutable => {
-            Err(format!("`{name}` gives another value each time it is asked: a step must be a function of its rows alone"))
-        }
+        Some(function) if function.signature().volatility != Volatility::Immutable => Err(format!(
+            "`{name}` gives another value each time it is asked: a step must be a function of its rows alone"
+        )),
         Some(_) => Ok(()),
         None => Err(unknown("function", &name, functions.by_name.keys().map(String::as_str))),
     }
@@ -494,7 +514,10 @@ mod tests {
         assert_eq!(one("date_trunc('hour', at)"), (Type::Timestamp, Value::Time(1_479_999_600_000_000)));
         assert_eq!(one("at + INTERVAL '1 second'"), (Type::Timestamp, Value::Time(1_480_000_001_123_456)));
         assert_eq!(one("CAST('2016-11-24' AS DATE)"), (Type::Timestamp, Value::Time(1_479_945_600_000_000)));
-        assert_eq!(one("CAST('2016-11-24T15:06:40Z' AS TIMESTAMP)"), (Type::Timestamp, Value::Time(1_480_000_000_000_000)));
+        assert_eq!(
+            one("CAST('2016-11-24T15:06:40Z' AS TIMESTAMP)"),
+            (Type::Timestamp, Value::Time(1_480_000_000_000_000))
+        );
         assert_eq!(one("at >= '2016-11-24T00:00:00Z'"), (Type::Bool, Value::Bool(true)));
         assert_eq!(one("extract(hour FROM at)"), (Type::Int64, Value::Int(15)));
         assert_eq!(one("extract(epoch FROM at)").0, Type::Float64);
@@ -547,10 +570,34 @@ mod tests {
     #[test]
     fn what_is_no_function_of_the_row_is_refused() {
         for text in [
-            "now()", "random()", "uuid()", "current_timestamp", "current_date", "current_time", "(SELECT 1)",
-            "id IN (SELECT 1)", "EXISTS (SELECT 1)", "sum(id)", "count(*)", "row_number() OVER ()", "$1", "?",
-            "sum(id) OVER ()", "@x", "t.id", "id AS x", "*", "id, id", "id;", "", "id +", "INTERVAL '1 second'",
-            "NULL", "struct(id)", "[id]", "today()",
+            "now()",
+            "random()",
+            "uuid()",
+            "current_timestamp",
+            "current_date",
+            "current_time",
+            "(SELECT 1)",
+            "id IN (SELECT 1)",
+            "EXISTS (SELECT 1)",
+            "sum(id)",
+            "count(*)",
+            "row_number() OVER ()",
+            "$1",
+            "?",
+            "sum(id) OVER ()",
+            "@x",
+            "t.id",
+            "id AS x",
+            "*",
+            "id, id",
+            "id;",
+            "",
+            "id +",
+            "INTERVAL '1 second'",
+            "NULL",
+            "struct(id)",
+            "[id]",
+            "today()",
         ] {
             refuse(text);
         }

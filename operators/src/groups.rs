@@ -115,7 +115,8 @@ impl Groups {
         match &self.table {
             Table::Int { keys, null, .. } => {
                 let values: Vec<i64> = groups.iter().map(|g| keys[*g as usize]).collect();
-                let valid = null.filter(|n| groups.contains(n)).map(|n| groups.iter().map(|g| *g != n).collect::<NullBuffer>());
+                let valid =
+                    null.filter(|n| groups.contains(n)).map(|n| groups.iter().map(|g| *g != n).collect::<NullBuffer>());
                 vec![Arc::new(Int64Array::new(values.into(), valid))]
             }
             Table::Bytes { keys, .. } => {
@@ -188,7 +189,8 @@ mod tests {
     #[test]
     fn an_int_key_has_the_bytes_arrow_row_gives_it() {
         let mut fast = Groups::new(&[Type::Int64]);
-        let keys = Arc::new(Int64Array::from(vec![Some(i64::MIN), None, Some(-1), Some(0), Some(i64::MAX)])) as ArrayRef;
+        let keys =
+            Arc::new(Int64Array::from(vec![Some(i64::MIN), None, Some(-1), Some(0), Some(i64::MAX)])) as ArrayRef;
         let mut numbers = Vec::new();
         fast.number(std::slice::from_ref(&keys), &mut numbers);
         let rows = fast.converter.convert_columns(&[keys]).unwrap();

@@ -11,8 +11,8 @@ use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
 use differential_dataflow::AsCollection;
 use differential_dataflow::VecCollection;
-use differential_dataflow::operators::arrange::arrangement::{Arranged, arrange_core};
 use differential_dataflow::operators::arrange::TraceAgent;
+use differential_dataflow::operators::arrange::arrangement::{Arranged, arrange_core};
 use differential_dataflow::trace::implementations::{KeyBuilder, KeySpine, ValBatcher, ValSpine};
 use engine::catalogue::{Model, OperatorDef, OptionDef, Relations, Row};
 use engine::operator::{DeltaStream, StepKind};
@@ -37,7 +37,12 @@ and the right key together.
 
 Both inputs are held whole in memory, as bytes.",
     options: &[
-        OptionDef { name: "left", shape: "relation", default: None, doc: "The source or step whose columns come first." },
+        OptionDef {
+            name: "left",
+            shape: "relation",
+            default: None,
+            doc: "The source or step whose columns come first.",
+        },
         OptionDef { name: "right", shape: "relation", default: None, doc: "The source or step that is joined to it." },
         OptionDef {
             name: "on",
@@ -45,7 +50,12 @@ Both inputs are held whole in memory, as bytes.",
             default: None,
             doc: "What must be equal. The types must be the same.",
         },
-        OptionDef { name: "kind", shape: "`inner` or `left`", default: Some("inner"), doc: "Whether left rows without a partner are kept." },
+        OptionDef {
+            name: "kind",
+            shape: "`inner` or `left`",
+            default: Some("inner"),
+            doc: "Whether left rows without a partner are kept.",
+        },
         OptionDef {
             name: "prefix",
             shape: "string",
@@ -93,7 +103,7 @@ fn plan(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<StepPlan
     }
     let outer = section.choice_or("kind", &[("inner", false), ("left", true)], false);
     let prefix = section.string("prefix").unwrap_or_else(|| "right_".to_owned());
-    let ((left, left_schema), (right, right_schema), names, outer) = (left?, right?, names?, outer?);
+    let ((left, left_schema), (right, right_schema), names) = (left?, right?, names?);
     let mut on = Vec::new();
     let mut good = true;
     for (l, r) in &names {
@@ -108,6 +118,7 @@ fn plan(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<StepPlan
         let (l, r) = (find(left_schema, l), find(right_schema, r));
         on.extend(l.zip(r));
     }
+    let outer = outer?;
     if !good {
         return None;
     }
@@ -210,7 +221,8 @@ impl Join {
             inputs: vec![input(&join.left), input(&join.right)],
             outputs: vec![StepOutput { suffix: None, schema: join.schema.clone() }],
             kind: StepKind::Dataflow(Arc::new(move |_, inputs| {
-                let [left, right] = <[DeltaStream<'_>; 2]>::try_from(inputs).unwrap_or_else(|_| unreachable!("two inputs"));
+                let [left, right] =
+                    <[DeltaStream<'_>; 2]>::try_from(inputs).unwrap_or_else(|_| unreachable!("two inputs"));
                 built.build(left, right)
             })),
             persistent: false,
@@ -234,7 +246,11 @@ impl Join {
             let mut out = Vec::new();
             for left in &inputs[0] {
                 let equal = |right: &&Row| {
-                    join.left.on.iter().zip(&join.right.on).all(|(l, r)| left[*l] != Value::Null && left[*l] == right[*r])
+                    join.left
+                        .on
+                        .iter()
+                        .zip(&join.right.on)
+                        .all(|(l, r)| left[*l] != Value::Null && left[*l] == right[*r])
                 };
                 let mut alone = true;
                 for right in inputs[1].iter().filter(equal) {
@@ -260,14 +276,15 @@ impl Join {
         if !self.outer {
             return decode(pairs, &self.schema);
         }
-        let keys = right_rows.reduce_abelian::<_, KeyBuilder<Bytes, Epoch, isize>, KeySpine<Bytes, Epoch, isize>, _, _>(
-            "RightKeys",
-            |_, _, out| out.push(((), 1)),
-            |out, key, updates| {
-                out.clear();
-                out.extend(updates.drain(..).map(|(v, t, r)| ((key.clone(), v), t, r)));
-            },
-        );
+        let keys = right_rows
+            .reduce_abelian::<_, KeyBuilder<Bytes, Epoch, isize>, KeySpine<Bytes, Epoch, isize>, _, _>(
+                "RightKeys",
+                |_, _, out| out.push(((), 1)),
+                |out, key, updates| {
+                    out.clear();
+                    out.extend(updates.drain(..).map(|(v, t, r)| ((key.clone(), v), t, r)));
+                },
+            );
         let nulls = null_row(&self.right.schema, &self.shown);
         let padded = nulls.clone();
         let partnered = left_rows.join_core(keys, move |_, left, ()| Some(both(left, &padded)));
@@ -355,7 +372,8 @@ fn encode<'scope>(stream: DeltaStream<'scope>, name: &str, encoder: Encoder) -> 
 
 /// The bytes of a row of nulls.
 fn null_row(schema: &Schema, shown: &[usize]) -> Bytes {
-    let nulls: Vec<ArrayRef> = shown.iter().map(|i| arrow::array::new_null_array(&schema.columns[*i].ty.arrow(), 1)).collect();
+    let nulls: Vec<ArrayRef> =
+        shown.iter().map(|i| arrow::array::new_null_array(&schema.columns[*i].ty.arrow(), 1)).collect();
     if nulls.is_empty() {
         return Bytes::new();
     }
@@ -367,30 +385,34 @@ fn decode<'scope>(rows: VecCollection<'scope, Epoch, Bytes, isize>, schema: &Sch
     let every: Vec<usize> = (0..schema.columns.len()).collect();
     let converter = converter(schema, &every);
     let arrow = schema.arrow();
-    rows.inner.unary_frontier::<CapacityContainerBuilder<Vec<Delta>>, _, _, _>(Pipeline, "JoinDecode", move |capability, _| {
-        let mut capability = Some(capability);
-        let mut waiting: BTreeMap<Epoch, Vec<(Bytes, i64)>> = BTreeMap::new();
-        move |(input, frontier), output| {
-            input.for_each(|_, updates| {
-                for (row, epoch, diff) in updates.drain(..) {
-                    waiting.entry(epoch).or_default().push((row, diff as i64));
+    rows.inner.unary_frontier::<CapacityContainerBuilder<Vec<Delta>>, _, _, _>(
+        Pipeline,
+        "JoinDecode",
+        move |capability, _| {
+            let mut capability = Some(capability);
+            let mut waiting: BTreeMap<Epoch, Vec<(Bytes, i64)>> = BTreeMap::new();
+            move |(input, frontier), output| {
+                input.for_each(|_, updates| {
+                    for (row, epoch, diff) in updates.drain(..) {
+                        waiting.entry(epoch).or_default().push((row, diff as i64));
+                    }
+                });
+                let frontier = frontier.frontier().first().copied();
+                while let Some(entry) = waiting.first_entry() {
+                    if frontier.is_some_and(|f| f <= *entry.key()) {
+                        break;
+                    }
+                    let (epoch, updates) = entry.remove_entry();
+                    let at = capability.as_ref().expect("held while input may come").delayed(&epoch);
+                    output.session(&at).give_iterator(batch(&converter, &arrow, updates).into_iter());
                 }
-            });
-            let frontier = frontier.frontier().first().copied();
-            while let Some(entry) = waiting.first_entry() {
-                if frontier.is_some_and(|f| f <= *entry.key()) {
-                    break;
+                match (frontier, &mut capability) {
+                    (Some(frontier), Some(capability)) => capability.downgrade(&frontier),
+                    _ => capability = None,
                 }
-                let (epoch, updates) = entry.remove_entry();
-                let at = capability.as_ref().expect("held while input may come").delayed(&epoch);
-                output.session(&at).give_iterator(batch(&converter, &arrow, updates).into_iter());
             }
-            match (frontier, &mut capability) {
-                (Some(frontier), Some(capability)) => capability.downgrade(&frontier),
-                _ => capability = None,
-            }
-        }
-    })
+        },
+    )
 }
 
 fn batch(converter: &RowConverter, schema: &SchemaRef, mut updates: Vec<(Bytes, i64)>) -> Option<Delta> {
@@ -408,7 +430,8 @@ fn batch(converter: &RowConverter, schema: &SchemaRef, mut updates: Vec<(Bytes, 
         return None;
     }
     let parser = converter.parser();
-    let columns = converter.convert_rows(rows.into_iter().map(|r| parser.parse(r))).expect("bytes of the output's columns");
+    let columns =
+        converter.convert_rows(rows.into_iter().map(|r| parser.parse(r))).expect("bytes of the output's columns");
     let rows = RecordBatch::try_new(schema.clone(), columns).expect("the planned columns");
     Some(Delta::new(rows, diffs))
 }

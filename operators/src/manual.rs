@@ -15,7 +15,8 @@ pub fn operators(catalogue: &Catalogue) -> String {
         writeln!(page, "| [`{0}`](#{0}) | {1} |", operator.name, operator.summary).expect("memory does not fail");
     }
     for operator in &catalogue.operators {
-        write!(page, "\n## {}\n\n{}\n\n{}\n\n", operator.name, operator.summary, operator.doc.trim()).expect("memory does not fail");
+        write!(page, "\n## {}\n\n{}\n\n{}\n\n", operator.name, operator.summary, operator.doc.trim())
+            .expect("memory does not fail");
         page.push_str(&options(operator.options));
         write!(page, "\n```toml\n{}\n```\n", operator.example.trim()).expect("memory does not fail");
     }
@@ -27,7 +28,8 @@ pub fn options(options: &[OptionDef]) -> String {
     let mut table = String::from("| option | value | default | |\n|---|---|---|---|\n");
     for option in options {
         let default = option.default.unwrap_or("required");
-        writeln!(table, "| `{}` | {} | {default} | {} |", option.name, option.shape, option.doc).expect("memory does not fail");
+        writeln!(table, "| `{}` | {} | {default} | {} |", option.name, option.shape, option.doc)
+            .expect("memory does not fail");
     }
     table
 }

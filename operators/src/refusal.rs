@@ -26,7 +26,15 @@ impl Refusal {
     }
 
     /// Reports a row of the relation (with its diff: −1 takes the report back).
-    pub fn refuse(&self, context: &mut Context, rows: &RecordBatch, row: usize, diff: i64, reason: &str, detail: String) {
+    pub fn refuse(
+        &self,
+        context: &mut Context,
+        rows: &RecordBatch,
+        row: usize,
+        diff: i64,
+        reason: &str,
+        detail: String,
+    ) {
         let one = rows.slice(row, 1);
         let seq = match self.seq {
             Some(i) if one.column(i).is_valid(0) => one.column(i).as_primitive::<Int64Type>().value(0) as u64,

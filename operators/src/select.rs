@@ -93,7 +93,9 @@ fn columns(section: &mut Section<'_>, schema: &Schema) -> Option<Vec<(String, Ex
     }
     if !section.is_table("columns") {
         let listed = section.columns("columns", schema)?;
-        return Some(listed.iter().map(|i| (schema.columns[*i].name.clone(), Expression::column(schema, *i))).collect());
+        return Some(
+            listed.iter().map(|i| (schema.columns[*i].name.clone(), Expression::column(schema, *i))).collect(),
+        );
     }
     let mut good = true;
     let mut listed = Vec::new();
@@ -230,11 +232,7 @@ struct Selector {
 
 impl Selector {
     fn new(select: Arc<Select>) -> Selector {
-        Selector {
-            schema: select.output.arrow(),
-            refusal: Refusal::new(&select.relation, &select.input),
-            select,
-        }
+        Selector { schema: select.output.arrow(), refusal: Refusal::new(&select.relation, &select.input), select }
     }
 
     fn filtered(&self, delta: Delta, filter: &Expression, context: &mut Context) -> Delta {
@@ -243,7 +241,8 @@ impl Selector {
             self.refuse(&delta, row, filter, error, context);
         }
         let keep = keep.as_boolean();
-        let kept: Vec<u32> = (0..delta.len()).filter(|i| keep.is_valid(*i) && keep.value(*i)).map(|i| i as u32).collect();
+        let kept: Vec<u32> =
+            (0..delta.len()).filter(|i| keep.is_valid(*i) && keep.value(*i)).map(|i| i as u32).collect();
         if kept.len() == delta.len() { delta } else { delta.take(&kept) }
     }
 
@@ -260,7 +259,8 @@ impl Selector {
             columns.push(values);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(delta.len()));
-        let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).expect("the planned columns");
+        let rows =
+            RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).expect("the planned columns");
         let out = delta.with_rows(rows);
         if !failed.contains(&true) {
             return out;

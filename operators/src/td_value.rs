@@ -42,14 +42,44 @@ infinite or negative), `not_finite` (the new value would be none).",
     options: &[
         OptionDef { name: "input", shape: "relation", default: None, doc: "A stream with an event time." },
         OptionDef { name: "state", shape: "column name", default: None, doc: "The state that is left; of any type." },
-        OptionDef { name: "next_state", shape: "column name", default: None, doc: "The state that is reached, of the same type; null ends the episode." },
-        OptionDef { name: "reward", shape: "column name", default: None, doc: "What was earned on the way: float64 or int64." },
-        OptionDef { name: "duration", shape: "column name", default: Some("every transition takes one unit"), doc: "How long it took, in seconds: float64 or int64." },
-        OptionDef { name: "duration_unit_secs", shape: "float64", default: Some("1.0"), doc: "The time over which `gamma` discounts once, in seconds; more than 0." },
+        OptionDef {
+            name: "next_state",
+            shape: "column name",
+            default: None,
+            doc: "The state that is reached, of the same type; null ends the episode.",
+        },
+        OptionDef {
+            name: "reward",
+            shape: "column name",
+            default: None,
+            doc: "What was earned on the way: float64 or int64.",
+        },
+        OptionDef {
+            name: "duration",
+            shape: "column name",
+            default: Some("every transition takes one unit"),
+            doc: "How long it took, in seconds: float64 or int64.",
+        },
+        OptionDef {
+            name: "duration_unit_secs",
+            shape: "float64",
+            default: Some("1.0"),
+            doc: "The time over which `gamma` discounts once, in seconds; more than 0.",
+        },
         OptionDef { name: "alpha", shape: "float64", default: None, doc: "The step size α, above 0 and at most 1." },
         OptionDef { name: "gamma", shape: "float64", default: None, doc: "The discount γ, from 0 to 1." },
-        OptionDef { name: "initial", shape: "float64", default: Some("0.0"), doc: "The value of a state before it is left for the first time." },
-        OptionDef { name: "partition", shape: "list of column names", default: Some("one table"), doc: "Each combination of these learns for itself; they also spread the work over the workers." },
+        OptionDef {
+            name: "initial",
+            shape: "float64",
+            default: Some("0.0"),
+            doc: "The value of a state before it is left for the first time.",
+        },
+        OptionDef {
+            name: "partition",
+            shape: "list of column names",
+            default: Some("one table"),
+            doc: "Each combination of these learns for itself; they also spread the work over the workers.",
+        },
     ],
     example: "\
 name = \"zones\"
@@ -98,7 +128,13 @@ fn plan(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<StepPlan
     let td = TdValue::new(
         &relation,
         schema,
-        Transition { state: state?, next_state: next_state?, reward: reward?, duration: duration?, partition: partition? },
+        Transition {
+            state: state?,
+            next_state: next_state?,
+            reward: reward?,
+            duration: duration?,
+            partition: partition?,
+        },
         Rates { alpha: alpha?, gamma: gamma?, initial: initial?, duration_unit_secs: duration_unit_secs? },
     );
     match td {
@@ -172,13 +208,19 @@ impl TdValue {
         if state.ty != next.ty {
             return Err((
                 "next_state",
-                format!("`{}` has the type {} and `{}` the type {}: they must be the same", next.name, next.ty, state.name, state.ty),
+                format!(
+                    "`{}` has the type {} and `{}` the type {}: they must be the same",
+                    next.name, next.ty, state.name, state.ty
+                ),
             ));
         }
         let numbers = [("reward", Some(transition.reward)), ("duration", transition.duration)];
         for (key, i) in numbers.into_iter().filter_map(|(key, i)| Some((key, i?))) {
             if !matches!(column(i).ty, Type::Float64 | Type::Int64) {
-                return Err((key, format!("`{}` has the type {}, and must have float64 or int64", column(i).name, column(i).ty)));
+                return Err((
+                    key,
+                    format!("`{}` has the type {}, and must have float64 or int64", column(i).name, column(i).ty),
+                ));
             }
         }
         let range = |key, value: f64, good: bool, expected: &str| {
@@ -198,7 +240,12 @@ impl TdValue {
         let mut columns: Vec<Column> = key_columns.iter().map(|i| column(*i).clone()).collect();
         for (name, ty) in [("value", Type::Float64), ("visits", Type::Int64), ("updated_at", Type::Timestamp)] {
             if columns.iter().any(|c| c.name == name) {
-                return Err(("state", format!("the output has a column `{name}` of its own: rename that of `{relation}` in a `select` step")));
+                return Err((
+                    "state",
+                    format!(
+                        "the output has a column `{name}` of its own: rename that of `{relation}` in a `select` step"
+                    ),
+                ));
             }
             columns.push(Column { name: name.to_owned(), ty, nullable: false });
         }
@@ -352,7 +399,8 @@ impl Learner {
         let old_states: Vec<u32> = old.iter().map(|i| self.touched[*i]).collect();
         let old_cells = old.iter().map(|i| self.before[*i]);
         context.emit(0, Delta::delete(self.batch(&old_states, old_cells.collect())));
-        let now = self.touched.iter().map(|s| *s as usize).map(|s| (self.values[s], self.visits[s], self.updated_at[s]));
+        let now =
+            self.touched.iter().map(|s| *s as usize).map(|s| (self.values[s], self.visits[s], self.updated_at[s]));
         let now: Vec<(f64, i64, i64)> = now.collect();
         let rows = self.batch(&self.touched, now.clone());
         let partitions = self.partition.as_ref().map(|converter| {
@@ -406,7 +454,8 @@ impl HistoryOperator for Learner {
         let from = self.numbers(events, state);
         let to = self.numbers(events, next_state);
         let (from_nulls, to_nulls) = (events.column(state).logical_nulls(), events.column(next_state).logical_nulls());
-        let is_null = |nulls: &Option<arrow::buffer::NullBuffer>, row: usize| nulls.as_ref().is_some_and(|n| n.is_null(row));
+        let is_null =
+            |nulls: &Option<arrow::buffer::NullBuffer>, row: usize| nulls.as_ref().is_some_and(|n| n.is_null(row));
         let rewards = floats(events.column(reward));
         let durations = duration.map(|d| floats(events.column(d)));
         let times = events.column(self.td.at).as_primitive::<TimestampMicrosecondType>();
@@ -416,7 +465,8 @@ impl HistoryOperator for Learner {
         let one = rates.discount(rates.duration_unit_secs);
         let (mut last_secs, mut last_discount) = (rates.duration_unit_secs, one);
         for row in 0..events.num_rows() {
-            let mut refuse = |reason: &str, detail: String| self.refusal.refuse(context, events, row, 1, reason, detail);
+            let mut refuse =
+                |reason: &str, detail: String| self.refusal.refuse(context, events, row, 1, reason, detail);
             if is_null(&from_nulls, row) {
                 refuse("null_state", "the state is null".to_owned());
                 continue;

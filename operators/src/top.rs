@@ -36,7 +36,12 @@ the output.",
             doc: "What comes first: by the first column, among equals by the second, and so on.",
         },
         OptionDef { name: "k", shape: "int64", default: None, doc: "How many rows of each group, at least 1." },
-        OptionDef { name: "rank", shape: "string", default: Some("rank"), doc: "The name of the column with the places." },
+        OptionDef {
+            name: "rank",
+            shape: "string",
+            default: Some("rank"),
+            doc: "The name of the column with the places.",
+        },
     ],
     example: "\
 name = \"leaders\"
@@ -121,7 +126,9 @@ impl Top {
         rank: &str,
     ) -> Result<Top, String> {
         if input.index_of(rank).is_some() {
-            return Err(format!("`{relation}` has a column `{rank}` already: name the column of places otherwise, `rank = \"…\"`"));
+            return Err(format!(
+                "`{relation}` has a column `{rank}` already: name the column of places otherwise, `rank = \"…\"`"
+            ));
         }
         let mut schema = Schema { append_only: false, ..input.clone() };
         schema.columns.push(Column { name: rank.to_owned(), ty: Type::Int64, nullable: false });
@@ -269,7 +276,8 @@ impl TableOperator for Ranking {
         let (mut gone, mut come) = (Vec::new(), Vec::new());
         for of_group in changes.chunk_by(|a, b| a.0 == b.0) {
             let group = self.groups.entry(of_group[0].0.clone()).or_default();
-            let first = |group: &Group| group.iter().take(self.top.k).map(|(p, r)| (p.clone(), r.clone())).collect::<Vec<_>>();
+            let first =
+                |group: &Group| group.iter().take(self.top.k).map(|(p, r)| (p.clone(), r.clone())).collect::<Vec<_>>();
             let before = first(group);
             let net: Vec<(&Change, i64)> = of_group
                 .chunk_by(|a, b| (&a.1, &a.2) == (&b.1, &b.2))

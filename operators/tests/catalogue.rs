@@ -55,7 +55,10 @@ fn a_good_step_has_no_mistakes() {
 
 #[test]
 fn mistakes_are_told_at_their_place() {
-    check("operator = \"select\"\ninput = \"trips\"\ncolumns = { id = \"id\", x = \"fre * 2\" }", &["did you mean `fare`?"]);
+    check(
+        "operator = \"select\"\ninput = \"trips\"\ncolumns = { id = \"id\", x = \"fre * 2\" }",
+        &["did you mean `fare`?"],
+    );
     check("operator = \"select\"\ninput = \"trips\"\ncolumns = { x = \"fare\" }", &["`id` is in the key of `trips`"]);
     check("operator = \"select\"\ninput = \"trips\"\nfilter = \"fare\"", &["must have the type bool"]);
     check("operator = \"select\"\ninput = \"trips\"\nfilter = \"now() > 1\"", &["function of its rows alone"]);
@@ -66,7 +69,10 @@ fn mistakes_are_told_at_their_place() {
     );
     check("operator = \"join\"\nleft = \"trips\"\nright = \"clicks\"\non = { id = \"page\" }", &["cast one of them"]);
     check("operator = \"join\"\nleft = \"trips\"\nright = \"clicks\"", &["`on` is missing"]);
-    check("operator = \"join\"\nleft = \"trips\"\nright = \"clicks\"\non = [\"zone\"]\nkind = \"outer\"", &["kind", "zone"]);
+    check(
+        "operator = \"join\"\nleft = \"trips\"\nright = \"clicks\"\non = [\"zone\"]\nkind = \"outer\"",
+        &["kind", "zone"],
+    );
     check("operator = \"top\"\ninput = \"trips\"\norder = [\"fair desc\"]\nk = 0", &["k", "fair"]);
     check(
         "operator = \"td_value\"\ninput = \"clicks\"\nstate = \"page\"\nnext_state = \"secs\"\nreward = \"secs\"\nalpha = 0.1\ngamma = 0.9",

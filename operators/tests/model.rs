@@ -49,7 +49,8 @@ fn stream() -> InputShape {
 }
 
 fn selecting(name: &'static str, input: InputShape, columns: &[(&str, &str)], filter: Option<&str>) -> Case {
-    let columns = columns.iter().map(|(n, e)| ((*n).to_owned(), Expression::parse(e, &input.schema).unwrap())).collect();
+    let columns =
+        columns.iter().map(|(n, e)| ((*n).to_owned(), Expression::parse(e, &input.schema).unwrap())).collect();
     let filter = filter.map(|f| select::filter(f, &input.schema).unwrap());
     let step = select::Select::new("rows", &input.schema, columns, filter).unwrap().plan();
     Case { name, step, inputs: vec![input] }
@@ -74,8 +75,21 @@ fn select() {
 }
 
 const EVERYTHING: [&str; 15] = [
-    "count", "count(x)", "sum(x)", "avg(x)", "min(x)", "max(x)", "sum(n)", "avg(n)", "min(n)", "max(name)", "min(name)",
-    "max(ok)", "min(at)", "sum(n / 2)", "sum(id * 10)",
+    "count",
+    "count(x)",
+    "sum(x)",
+    "avg(x)",
+    "min(x)",
+    "max(x)",
+    "sum(n)",
+    "avg(n)",
+    "min(n)",
+    "max(name)",
+    "min(name)",
+    "max(ok)",
+    "min(at)",
+    "sum(n / 2)",
+    "sum(id * 10)",
 ];
 
 #[test]
@@ -90,9 +104,15 @@ fn aggregate() {
     check(&aggregating("aggregate decimals", decimals, &["id"], &["sum(d)", "avg(d)", "min(d)"]), 0..20);
     let pairs = [("id", Type::Int64), ("g", Type::Bool), ("d", Type::Decimal), ("x", Type::Float64)];
     let shape = InputShape { schema: schema(&pairs, &[0], false), cell };
-    check(&aggregating("aggregate large groups", shape.clone(), &["g"], &["sum(d)", "avg(d)", "max(d)", "sum(x)"]), 0..40);
+    check(
+        &aggregating("aggregate large groups", shape.clone(), &["g"], &["sum(d)", "avg(d)", "max(d)", "sum(x)"]),
+        0..40,
+    );
     let shape = InputShape { schema: schema(&pairs, &[], true), cell };
-    check(&aggregating("aggregate decimals of a stream", shape, &["g"], &["sum(d)", "avg(d)", "max(d)", "sum(x)"]), 0..40);
+    check(
+        &aggregating("aggregate decimals of a stream", shape, &["g"], &["sum(d)", "avg(d)", "max(d)", "sum(x)"]),
+        0..40,
+    );
 }
 
 fn joining(name: &'static str, left: InputShape, right: InputShape, on: &[(&str, &str)], outer: bool) -> Case {
@@ -144,8 +164,13 @@ fn learning(name: &'static str, state: (&str, &str), duration: bool, partition: 
         }
     }
     let columns = [
-        ("from", ty), ("to", ty), ("reward", Type::Float64), ("secs", Type::Float64), ("at", Type::Timestamp),
-        ("name", Type::String), ("ok", Type::Bool),
+        ("from", ty),
+        ("to", ty),
+        ("reward", Type::Float64),
+        ("secs", Type::Float64),
+        ("at", Type::Timestamp),
+        ("name", Type::String),
+        ("ok", Type::Bool),
     ];
     let mut schema = schema(&columns, &[], true);
     schema.columns[4].nullable = false;
@@ -178,13 +203,33 @@ fn assigning(name: &'static str, rule: &str, capacity: bool) -> Case {
             "seats" => random.of(&[Value::Null, Value::Int(-1), Value::Int(0), Value::Int(1), Value::Int(2)]),
             "lat" => Value::Float(40.0 + random.below(4) as f64 * 0.005),
             "lon" => random.of(&[Value::Float(-74.0), Value::Float(-74.005), Value::Float(f64::NAN), Value::Null]),
-            _ => random.of(&[Value::Null, Value::Float(1.5), Value::Float(2.0), Value::Float(-1.0), Value::Float(f64::INFINITY), Value::Float(7.25)]),
+            _ => random.of(&[
+                Value::Null,
+                Value::Float(1.5),
+                Value::Float(2.0),
+                Value::Float(-1.0),
+                Value::Float(f64::INFINITY),
+                Value::Float(7.25),
+            ]),
         }
     }
-    let node = |id| [(id, Type::Int64), ("zone", Type::Int64), ("seats", Type::Int64), ("lat", Type::Float64), ("lon", Type::Float64), ("pay", Type::Float64)];
+    let node = |id| {
+        [
+            (id, Type::Int64),
+            ("zone", Type::Int64),
+            ("seats", Type::Int64),
+            ("lat", Type::Float64),
+            ("lon", Type::Float64),
+            ("pay", Type::Float64),
+        ]
+    };
     let tasks = schema(&node("task"), &[0], false);
     let workers = schema(&node("worker"), &[0], false);
-    let edges = schema(&[("n", Type::Int64), ("task", Type::Int64), ("worker", Type::Int64), ("score", Type::Float64)], &[0], false);
+    let edges = schema(
+        &[("n", Type::Int64), ("task", Type::Int64), ("worker", Type::Int64), ("score", Type::Float64)],
+        &[0],
+        false,
+    );
     let mut schemas = vec![tasks.clone(), workers.clone()];
     let (rule, weight) = match rule {
         "edges" => {

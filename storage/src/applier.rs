@@ -146,9 +146,7 @@ pub(crate) fn read_redo_from(shared: &Shared) -> Result<Epoch, Error> {
 }
 
 fn read_numbers<const N: usize>(shared: &Shared, key: &[u8], subject: &str) -> Result<[u64; N], Error> {
-    let Some(value) =
-        shared.db.get_cf(shared.family(format::META), key).map_err(|e| Error::read(subject, &e))?
-    else {
+    let Some(value) = shared.db.get_cf(shared.family(format::META), key).map_err(|e| Error::read(subject, &e))? else {
         return Ok([0; N]);
     };
     let body = format::open(key, &value, || subject.to_owned())?;
@@ -242,7 +240,8 @@ fn wants(shared: &Shared) -> bool {
 fn trim_bound(shared: &Shared, class: Class) -> Option<Epoch> {
     let state = class == Class::State;
     let memory = shared.memory();
-    let runs = shared.relations.iter().filter(|r| shared.is_state(r.id) == state).flat_map(|r| memory[r.id.0 as usize].iter());
+    let runs =
+        shared.relations.iter().filter(|r| shared.is_state(r.id) == state).flat_map(|r| memory[r.id.0 as usize].iter());
     let pending = runs.map(|r| r.min_epoch).min();
     let bound = shared.retention.since_of(state).min(pending.map_or(Epoch::MAX, |p| p - 1));
     let step = (shared.options.retain_epochs / 4).clamp(TRIM_EPOCHS_MIN, TRIM_EPOCHS_MAX);
@@ -314,7 +313,12 @@ impl Applier {
             let mut state = lock(&self.shared.work.state);
             while !state.closed && !state.wanted && !more {
                 if state.error.is_some() {
-                    state = self.shared.work.wake.wait_timeout(state, Duration::from_secs(1)).map_or_else(|e| e.into_inner().0, |w| w.0);
+                    state = self
+                        .shared
+                        .work
+                        .wake
+                        .wait_timeout(state, Duration::from_secs(1))
+                        .map_or_else(|e| e.into_inner().0, |w| w.0);
                     break;
                 }
                 state = self.shared.work.wake.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -351,7 +355,10 @@ impl Applier {
             let merged = Arc::new(run::merge(&list[range.clone()], horizon));
             shared.update_runs(info.id, |now| {
                 // The runs taken stand in the list together: commits only touch what comes after them.
-                let at = now.iter().position(|r| Arc::ptr_eq(r, &list[range.start])).expect("only this thread takes large runs away");
+                let at = now
+                    .iter()
+                    .position(|r| Arc::ptr_eq(r, &list[range.start]))
+                    .expect("only this thread takes large runs away");
                 let mut next = now[..at].to_vec();
                 next.push(merged);
                 next.extend_from_slice(&now[at + range.len()..]);

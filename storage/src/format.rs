@@ -331,8 +331,7 @@ mod tests {
     fn state_keys_keep_their_order_and_their_versions_together() {
         let keys = RowKeys { relation: RelationId(3), escaped: true };
         let parts: [&[u8]; 5] = [b"", b"\0", b"\x01", b"\xff", b"ab"];
-        let mut all: Vec<Vec<u8>> =
-            parts.iter().flat_map(|a| parts.iter().map(|b| [*a, b].concat())).collect();
+        let mut all: Vec<Vec<u8>> = parts.iter().flat_map(|a| parts.iter().map(|b| [*a, b].concat())).collect();
         all.sort();
         all.dedup();
         let mut stored = Vec::new();
@@ -361,6 +360,9 @@ mod tests {
         let one = RelationCommit { digest: Digest { sum: 1, rows: 1 }, changes: 1, chunks: 1 };
         let record = CommitRecord { previous: 1, horizon: 1, staged: false, relations: vec![one] };
         let (bytes, _) = record.encode(1);
-        assert_eq!(hex(&bytes[4..]), "01000000010000000000000000010000000000000000000000000000000100000000000000010 1".replace(' ', ""));
+        assert_eq!(
+            hex(&bytes[4..]),
+            "01000000010000000000000000010000000000000000000000000000000100000000000000010 1".replace(' ', "")
+        );
     }
 }

@@ -216,7 +216,10 @@ impl Journal {
             let (key, value) = item.map_err(|e| Error::read("the journal", &e))?;
             let source = source_of(&key)?;
             let body = format::open(&key, &value, || subject(&source))?;
-            let next_seq = body.try_into().map(u64::from_le_bytes).map_err(|_| Error::damaged(subject(&source), "its next number cannot be read"))?;
+            let next_seq = body
+                .try_into()
+                .map(u64::from_le_bytes)
+                .map_err(|_| Error::damaged(subject(&source), "its next number cannot be read"))?;
             state.sources.insert(source, Source { next_seq, ..Source::default() });
         }
         let mut options = ReadOptions::default();
@@ -238,7 +241,11 @@ impl Journal {
                 if last.first_seq + last.entry.records != source.next_seq {
                     return Err(Error::damaged(
                         subject(name),
-                        format!("its last entry ends at {}, and its next number is {}", last.first_seq + last.entry.records, source.next_seq),
+                        format!(
+                            "its last entry ends at {}, and its next number is {}",
+                            last.first_seq + last.entry.records,
+                            source.next_seq
+                        ),
                     ));
                 }
             }
@@ -292,7 +299,9 @@ impl Shared {
         // Each pair is a put, or without a value a deletion; the leader writes them in order.
         let mut writes: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::with_capacity(5);
         if let Some(key) = key {
-            if s.keys >= KEYS_MAX && let Some((seq, oldest)) = self.oldest_key(source, s.oldest_key)? {
+            if s.keys >= KEYS_MAX
+                && let Some((seq, oldest)) = self.oldest_key(source, s.oldest_key)?
+            {
                 writes.push((keyed(source, &oldest), None));
                 writes.push((numbered(AGE, source, seq), None));
                 s.oldest_key = seq + 1;
@@ -327,7 +336,11 @@ impl Shared {
     }
 
     /// Waits until an append is on disk; writes it, and all that wait with it, if nobody else is writing.
-    fn wait_written<'a>(&'a self, mut state: MutexGuard<'a, State>, ticket: u64) -> Result<MutexGuard<'a, State>, Error> {
+    fn wait_written<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        ticket: u64,
+    ) -> Result<MutexGuard<'a, State>, Error> {
         loop {
             if state.written_ticket > ticket {
                 return Ok(state);

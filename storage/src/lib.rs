@@ -37,7 +37,7 @@ mod verify;
 
 pub use changes::Changes;
 pub use error::{Consequence, Error};
-pub use journal::{Appended, Journaled, JournalEntry};
+pub use journal::{Appended, JournalEntry, Journaled};
 pub use options::{CrashHook, CrashPoint, Options, RelationId, RelationInfo, RelationKind, RelationSpec};
 pub use snapshot::{Row, Scan, Snapshot};
 pub use store::{CommitStats, EpochCommit, Stats, Store};

@@ -205,7 +205,10 @@ fn enter(path: &Path, existing: bool) -> Result<File, Error> {
     let file = path.join(FORMAT_FILE);
     if file.exists() {
         let text = fs::read_to_string(&file).map_err(failed)?;
-        let found = text.strip_prefix(FORMAT_WORD).map(str::trim).ok_or_else(|| not_a_store("its file `format` is another's"))?;
+        let found = text
+            .strip_prefix(FORMAT_WORD)
+            .map(str::trim)
+            .ok_or_else(|| not_a_store("its file `format` is another's"))?;
         if found != FORMAT.to_string() {
             return Err(Error::Format { path: path.to_owned(), found: found.to_owned() });
         }
@@ -283,12 +286,7 @@ fn changes_options(cache: &Cache) -> rocksdb::Options {
     o
 }
 
-fn open_database(
-    path: &Path,
-    cache: &Cache,
-    rows: &rocksdb::Options,
-    changes: &rocksdb::Options,
-) -> Result<DB, Error> {
+fn open_database(path: &Path, cache: &Cache, rows: &rocksdb::Options, changes: &rocksdb::Options) -> Result<DB, Error> {
     let mut o = rocksdb::Options::default();
     o.create_if_missing(true);
     o.create_missing_column_families(true);
@@ -356,7 +354,9 @@ fn compare(found: &Identity, wanted: &Identity) -> Result<(), String> {
             Some(f) if f.kind != r.kind => {
                 return Err(format!("`{}` is a {} there and a {} here", r.name, f.kind.name(), r.kind.name()));
             }
-            Some(f) if f.schema != r.schema => return Err(format!("`{}` has other columns or another key there", r.name)),
+            Some(f) if f.schema != r.schema => {
+                return Err(format!("`{}` has other columns or another key there", r.name));
+            }
             Some(_) => {}
         }
     }
@@ -591,8 +591,7 @@ impl HighWater {
     fn open(path: &Path) -> Result<HighWater, Error> {
         let path = path.join(HIGH_WATER_FILE);
         let failed = |e: io::Error| Error::failed("open", path.display().to_string(), e);
-        let file =
-            File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         let mut water = HighWater { file, epoch: 0, sequence: 0, slot: 0 };
         if water.file.metadata().map_err(failed)?.len() < 2 * Self::SLOT_BYTES {
             water.file.set_len(2 * Self::SLOT_BYTES).and_then(|()| water.file.sync_all()).map_err(failed)?;

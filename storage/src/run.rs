@@ -435,7 +435,8 @@ mod tests {
         for seed in 0..50 {
             let (runs, model) = sample(seed);
             let horizon = seed % 20;
-            let merged = [Arc::new(merge(&runs[..runs.len() / 2], horizon)), Arc::new(merge(&runs[runs.len() / 2..], horizon))];
+            let merged =
+                [Arc::new(merge(&runs[..runs.len() / 2], horizon)), Arc::new(merge(&runs[runs.len() / 2..], horizon))];
             for epoch in horizon..=20 {
                 for k in 0..15 {
                     let key = format!("k{k}").into_bytes();

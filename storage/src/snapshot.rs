@@ -6,7 +6,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use rocksdb::{DBRawIteratorWithThreadMode, ReadOptions, DB};
+use rocksdb::{DB, DBRawIteratorWithThreadMode, ReadOptions};
 use types::{Digest, Epoch};
 
 use crate::format::{self, RowKeys};
@@ -172,8 +172,17 @@ impl Snapshot {
         };
         keys.write_prefix(&mut seek, start);
         iter.seek(&seek);
-        let rows = Rows { iter, keys, from: own(from), to: own(to), stored: seek, key: Vec::new(), version: 0, ended: false };
-        Scan { state: ScanState::Open(Box::new(Open { snapshot: self, runs, rows, pending: Pending::Both, started: false })) }
+        let rows =
+            Rows { iter, keys, from: own(from), to: own(to), stored: seek, key: Vec::new(), version: 0, ended: false };
+        Scan {
+            state: ScanState::Open(Box::new(Open {
+                snapshot: self,
+                runs,
+                rows,
+                pending: Pending::Both,
+                started: false,
+            })),
+        }
     }
 
     fn error(&self, relation: RelationId, error: &rocksdb::Error) -> Error {

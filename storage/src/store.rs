@@ -225,9 +225,7 @@ impl Store {
         let shared = self.shared();
         let sealed = *lock(&shared.sealed);
         (epoch + 1..=sealed)
-            .map(|e| {
-                shared.remap(e)?.ok_or_else(|| Error::damaged(format!("the remap of epoch {e}"), "it is missing"))
-            })
+            .map(|e| shared.remap(e)?.ok_or_else(|| Error::damaged(format!("the remap of epoch {e}"), "it is missing")))
             .collect()
     }
 
@@ -786,7 +784,8 @@ pub(crate) fn read_chunk<'a>(
     relation: RelationId,
     chunk: u32,
 ) -> Result<Option<rocksdb::DBPinnableSlice<'a>>, Error> {
-    let subject = || format!("chunk {chunk} of the changes of `{}` in epoch {epoch}", shared.relations[relation.0 as usize].name);
+    let subject =
+        || format!("chunk {chunk} of the changes of `{}` in epoch {epoch}", shared.relations[relation.0 as usize].name);
     let key = format::change_key(class, epoch, relation, chunk);
     let value = shared.db.get_pinned_cf(shared.family(format::CHANGES), key).map_err(|e| Error::read(subject(), &e))?;
     if let Some(value) = &value {
@@ -805,7 +804,9 @@ pub(crate) fn read_changes(
 ) -> Result<(), Error> {
     let class = if shared.is_state(relation) { Class::State } else { Class::History };
     for chunk in 0..chunks {
-        let subject = || format!("chunk {chunk} of the changes of `{}` in epoch {epoch}", shared.relations[relation.0 as usize].name);
+        let subject = || {
+            format!("chunk {chunk} of the changes of `{}` in epoch {epoch}", shared.relations[relation.0 as usize].name)
+        };
         let value = read_chunk(shared, class, epoch, relation, chunk)?
             .ok_or_else(|| Error::damaged(subject(), "it is missing"))?;
         run::read_chunk(&value, CHUNK_HEADER, &mut each, subject)?;

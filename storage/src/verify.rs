@@ -8,8 +8,8 @@ use rocksdb::ReadOptions;
 use types::{Digest, Epoch};
 
 use crate::format::{self, CHUNK_HEADER, CommitRecord};
-use crate::store::Shared;
 use crate::open::Damage;
+use crate::store::Shared;
 use crate::{Consequence, Error, RelationId, RelationKind, Store, journal, run};
 
 /// More problems than this are counted, not listed.
@@ -112,7 +112,11 @@ pub(crate) fn verify(path: &Path) -> Result<VerifyReport, Error> {
         let subject = || format!("the remap of epoch {epoch}");
         let json = format::open(key, value, subject)?;
         let remap: types::Remap = serde_json::from_slice(json).map_err(|e| Error::damaged(subject(), e.to_string()))?;
-        if remap.epoch == epoch { Ok(()) } else { Err(Error::damaged(subject(), format!("it is of epoch {}", remap.epoch))) }
+        if remap.epoch == epoch {
+            Ok(())
+        } else {
+            Err(Error::damaged(subject(), format!("it is of epoch {}", remap.epoch)))
+        }
     });
     walk(shared, format::JOURNAL, &mut report, |_, key, value| journal::check(key, value));
     let commits = commits(shared, &mut report);
@@ -123,7 +127,10 @@ pub(crate) fn verify(path: &Path) -> Result<VerifyReport, Error> {
         format::read_row(value).ok_or_else(broken)?;
         let relation = u32::from_be_bytes(same[..4].try_into().expect("split at 12 or more"));
         if relation as usize >= shared.relations.len() {
-            return Err(Error::damaged("`rows`", format!("a row is of relation number {relation}, which there is not")));
+            return Err(Error::damaged(
+                "`rows`",
+                format!("a row is of relation number {relation}, which there is not"),
+            ));
         }
         if epoch == 0 || epoch > shared.committed() {
             return Err(Error::damaged("`rows`", format!("a row is of epoch {epoch}, which is not committed")));
@@ -240,8 +247,7 @@ fn changes(shared: &Shared, commits: &BTreeMap<Epoch, CommitRecord>, report: &mu
         let epoch = Epoch::from_be_bytes(head[1..9].try_into().expect("eight bytes"));
         let relation = u32::from_be_bytes(head[9..13].try_into().expect("four bytes"));
         let name = shared.relations.get(relation as usize).map_or("?", |r| r.name.as_str());
-        let subject =
-            || format!("chunk {} of the changes of `{name}` in epoch {epoch}", u32::from_be_bytes(*chunk));
+        let subject = || format!("chunk {} of the changes of `{name}` in epoch {epoch}", u32::from_be_bytes(*chunk));
         format::open(key, value, subject)?;
         let (chunks, rows) = found.entry((epoch, relation)).or_default();
         *chunks += 1;

@@ -145,8 +145,12 @@ fn another_format_and_another_plan_are_refused_with_a_sentence() {
     assert!(with(|o| o.relations[0].kind = RelationKind::View).contains("`orders` is a table there and a view here"));
     assert!(with(|o| drop(o.relations.remove(1))).contains("`match`"));
     assert!(
-        with(|o| o.relations.push(RelationSpec { name: "new".into(), kind: RelationKind::View, schema: String::new() }))
-            .contains("`new`")
+        with(|o| o.relations.push(RelationSpec {
+            name: "new".into(),
+            kind: RelationKind::View,
+            schema: String::new()
+        }))
+        .contains("`new`")
     );
     // The order of declaration is of no consequence: ids are the store's.
     let mut o = options(&path);

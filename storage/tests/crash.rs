@@ -106,9 +106,7 @@ fn entries(store: &Store) -> u64 {
 
 fn check(store: &Store, model: &Model, path: &Path) {
     let said = std::fs::read_to_string(path.join("said")).unwrap_or_default();
-    let most = |what: &str| {
-        said.lines().filter_map(|l| l.strip_prefix(what)?.trim().parse::<u64>().ok()).max()
-    };
+    let most = |what: &str| said.lines().filter_map(|l| l.strip_prefix(what)?.trim().parse::<u64>().ok()).max();
     let committed = store.committed();
     let acknowledged = most("epoch").unwrap_or(0);
     assert!(committed == acknowledged || committed == acknowledged + 1, "{committed} committed, {acknowledged} said");

@@ -20,7 +20,9 @@ fn made(path: &Path, epochs: u64, change: impl Fn(&mut Options)) -> Model {
         let sets = model.changes(epoch);
         commit(&store, epoch, sets);
     }
-    store.journal_append("s", JournalEntry { format: "x".into(), payload: b"payload".to_vec(), records: 1 }, Some("k")).unwrap();
+    store
+        .journal_append("s", JournalEntry { format: "x".into(), payload: b"payload".to_vec(), records: 1 }, Some("k"))
+        .unwrap();
     model
 }
 
@@ -30,7 +32,8 @@ fn never_wrong(path: &Path, model: &Model, subject: &str) -> bool {
         Ok(store) => store,
         Err(e) => {
             assert!(
-                matches!(e.consequence(), Consequence::Damaged) || matches!(e, Error::Failed { .. } | Error::NotAStore { .. }),
+                matches!(e.consequence(), Consequence::Damaged)
+                    || matches!(e, Error::Failed { .. } | Error::NotAStore { .. }),
                 "{subject}: {e}"
             );
             return false;
@@ -58,7 +61,9 @@ fn never_wrong(path: &Path, model: &Model, subject: &str) -> bool {
             }
             for key in model.rows(relation, epoch).keys().take(20) {
                 match snapshot.get(relation, key) {
-                    Ok(row) => assert_eq!(row.as_ref(), model.rows(relation, epoch).get(key), "{subject}: a wrong answer"),
+                    Ok(row) => {
+                        assert_eq!(row.as_ref(), model.rows(relation, epoch).get(key), "{subject}: a wrong answer")
+                    }
                     Err(_) => whole = false,
                 }
             }
@@ -246,9 +251,12 @@ fn a_wrong_byte_under_right_checksums_of_rocksdb_is_noticed_by_ours() {
         }
         true
     };
-    for (family, subject) in
-        [("changes", "changes of `"), ("commit", "commit record of epoch"), ("journal", "journal of `s`"), ("meta", "identity")]
-    {
+    for (family, subject) in [
+        ("changes", "changes of `"),
+        ("commit", "commit record of epoch"),
+        ("journal", "journal of `s`"),
+        ("meta", "identity"),
+    ] {
         let copy = dir.path().join(family);
         copy_dir(&path, &copy);
         assert!(tamper(&copy, family, last) > 0);
@@ -273,12 +281,18 @@ fn a_wrong_byte_under_right_checksums_of_rocksdb_is_noticed_by_ours() {
 
     // Rows have no checksum of ours: the digest is.
     let store = Store::open(Options { apply_rows: 1, ..options(&path) }).unwrap();
-    let sets = { let mut m = model.clone(); m.changes(13) };
+    let sets = {
+        let mut m = model.clone();
+        m.changes(13)
+    };
     commit(&store, 13, sets);
     settle(&store);
     drop(store);
     assert!(Store::verify(&path).unwrap().is_ok());
-    assert!(tamper(&path, "rows", |key, value| key[..4] == TABLE.0.to_be_bytes() && value.len() > 1 && last(key, value)) > 0);
+    assert!(
+        tamper(&path, "rows", |key, value| key[..4] == TABLE.0.to_be_bytes() && value.len() > 1 && last(key, value))
+            > 0
+    );
     let report = Store::verify(&path).unwrap();
     assert!(report.problems.iter().any(|p| p.subject == "`orders`" && p.detail.contains("digest")), "{report:?}");
     assert_eq!(report.relations.iter().map(|r| r.matches).collect::<Vec<_>>(), [Some(false), Some(true), None]);
@@ -396,7 +410,9 @@ fn a_full_disk_is_an_error_with_a_consequence_and_loses_nothing() {
         let path = dir.path().join("store");
         // No file may grow beyond this, which is how a full disk looks to one that writes to it.
         let blocks = if stage_rows == 1 { 100 } else { 400 };
-        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" --exact child --ignored --nocapture --test-threads=1");
+        let script = format!(
+            "trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" --exact child --ignored --nocapture --test-threads=1"
+        );
         let out = Command::new("bash")
             .args(["-c", &script])
             .arg(std::env::current_exe().unwrap())

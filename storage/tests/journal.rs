@@ -70,7 +70,10 @@ fn a_repetition_is_answered_as_the_first_was() {
             drop(store);
             store = Store::open(options(&path)).unwrap();
         }
-        assert_eq!(append(&store, "x", "k1").unwrap(), Appended { repeated: true, epoch: reopened.then_some(9), ..first });
+        assert_eq!(
+            append(&store, "x", "k1").unwrap(),
+            Appended { repeated: true, epoch: reopened.then_some(9), ..first }
+        );
         let conflict = append(&store, "z", "k1").unwrap_err();
         assert_eq!(conflict, Error::IdempotencyConflict { name: "s".to_owned(), key: "k1".to_owned() });
         store.journal_set_epoch("s", "k1", 9).unwrap();

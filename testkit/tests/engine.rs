@@ -57,24 +57,16 @@ impl HistoryOperator for Chain {
 
 fn plan(rows: i64, epoch_rows_max: usize) -> Plan {
     let table_columns = vec![column("id", Type::Int64), column("v", Type::String), column("gone", Type::Bool)];
-    let table = Schema {
-        columns: table_columns[..2].to_vec(),
-        key: vec![0],
-        event_time: None,
-        append_only: false,
-    };
+    let table = Schema { columns: table_columns[..2].to_vec(), key: vec![0], event_time: None, append_only: false };
     let table_rows = (0..rows)
         .map(|i| vec![Value::Int(i * 7 % 101), Value::Str(format!("v{i}")), Value::Bool(i % 11 == 0)])
         .collect();
     let event_columns = vec![column("t", Type::Timestamp), column("n", Type::Int64)];
-    let mut events = Schema {
-        columns: event_columns.clone(),
-        key: vec![2],
-        event_time: Some(0),
-        append_only: true,
-    };
+    let mut events = Schema { columns: event_columns.clone(), key: vec![2], event_time: Some(0), append_only: true };
     events.columns.push(column(types::SEQ, Type::Int64));
-    let event_rows = (0..rows).map(|i| vec![Value::Time(i * 10 - (i * 13) % 50 - i64::from(i % 97 == 5) * 90), Value::Int(i)]).collect();
+    let event_rows = (0..rows)
+        .map(|i| vec![Value::Time(i * 10 - (i * 13) % 50 - i64::from(i % 97 == 5) * 90), Value::Int(i)])
+        .collect();
     let source = |name: &str, script: Script, delivered: Vec<Column>, schema: &Schema| PlannedSource {
         name: name.into(),
         connector_name: "script".into(),
@@ -114,7 +106,10 @@ fn plan(rows: i64, epoch_rows_max: usize) -> Plan {
         tests: Vec::new(),
         concealed: engine::pipeline::Concealed::NOTHING,
         settings: Settings { epoch_rows_max, epoch_interval_ms: 1, ..Settings::default() },
-        sources: vec![orders, source("events", Script::new(event_columns.clone(), event_rows, 37), event_columns, &events)],
+        sources: vec![
+            orders,
+            source("events", Script::new(event_columns.clone(), event_rows, 37), event_columns, &events),
+        ],
         steps: vec![
             step("copy", "orders", &table, StepKind::Table(Arc::new(|| Box::new(Pass))), Origin::Recomputed),
             step(
@@ -181,7 +176,9 @@ fn a_stopped_run_goes_on_at_another_width() {
         assert_eq!(store.committed(), seen);
         let engine = Engine::start(plan, store.clone(), Options { workers, ..Options::default() });
         let goal = seen + 9;
-        while store.published() < goal && engine.handle().wait(|p| *p != engine::Phase::Rehydrating) == engine::Phase::Live {
+        while store.published() < goal
+            && engine.handle().wait(|p| *p != engine::Phase::Rehydrating) == engine::Phase::Live
+        {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         engine.handle().stop();
@@ -192,7 +189,9 @@ fn a_stopped_run_goes_on_at_another_width() {
         }
     }
     let now = dump_store(&dir);
-    for (i, name) in VIEWS.iter().enumerate() { eprintln!("{name}: {} vs {} rows, equal {}", now[i].len(), base[i].len(), now[i] == base[i]); }
+    for (i, name) in VIEWS.iter().enumerate() {
+        eprintln!("{name}: {} vs {} rows, equal {}", now[i].len(), base[i].len(), now[i] == base[i]);
+    }
     panic!("the run never came to its end, epoch {seen}");
 }
 

@@ -111,7 +111,9 @@ impl ChangeSet {
             cancel(&mut before, &mut after);
             match (before.as_slice(), after.as_slice()) {
                 ([], []) => {}
-                (b, a) if b.len() <= 1 && a.len() <= 1 => out.push(group[0].key, b.first().copied(), a.first().copied()),
+                (b, a) if b.len() <= 1 && a.len() <= 1 => {
+                    out.push(group[0].key, b.first().copied(), a.first().copied())
+                }
                 _ => return Err(group[0].key.to_vec()),
             }
         }

@@ -146,7 +146,8 @@ impl RowCodec {
 
 /// `count` rows of no bytes: arrow-row cannot count rows without columns, so empty bytes stand in.
 fn empty_rows(count: usize) -> Rows {
-    let converter = RowConverter::new(vec![SortField::new(arrow::datatypes::DataType::Null)]).expect("null is supported");
+    let converter =
+        RowConverter::new(vec![SortField::new(arrow::datatypes::DataType::Null)]).expect("null is supported");
     converter.from_binary(BinaryArray::from_iter_values(std::iter::repeat_n(b"", count)))
 }
 
@@ -183,9 +184,23 @@ mod tests {
 
     fn rows() -> Vec<Vec<Value>> {
         vec![
-            vec![Value::Str("ab".into()), Value::Int(-3), Value::Float(1.5), Value::Bool(true), Value::Time(7), Value::Decimal(-9)],
+            vec![
+                Value::Str("ab".into()),
+                Value::Int(-3),
+                Value::Float(1.5),
+                Value::Bool(true),
+                Value::Time(7),
+                Value::Decimal(-9),
+            ],
             vec![Value::Null, Value::Int(4), Value::Null, Value::Null, Value::Null, Value::Null],
-            vec![Value::Str(String::new()), Value::Null, Value::Float(f64::NAN), Value::Bool(false), Value::Time(i64::MIN), Value::Decimal(i128::from(i64::MAX) * 9)],
+            vec![
+                Value::Str(String::new()),
+                Value::Null,
+                Value::Float(f64::NAN),
+                Value::Bool(false),
+                Value::Time(i64::MIN),
+                Value::Decimal(i128::from(i64::MAX) * 9),
+            ],
         ]
     }
 

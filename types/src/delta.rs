@@ -36,7 +36,11 @@ impl Delta {
     /// Rows with their differences. Panics if the lengths differ.
     pub fn new(rows: RecordBatch, diffs: Vec<i64>) -> Delta {
         assert_eq!(rows.num_rows(), diffs.len(), "one difference a row");
-        if diffs.iter().all(|d| *d == 1) { Delta { rows, diffs: None } } else { Delta { rows, diffs: Some(diffs.into()) } }
+        if diffs.iter().all(|d| *d == 1) {
+            Delta { rows, diffs: None }
+        } else {
+            Delta { rows, diffs: Some(diffs.into()) }
+        }
     }
 
     /// How many rows there are, of either sign.

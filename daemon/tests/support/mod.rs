@@ -81,7 +81,8 @@ pub fn input(seed: u64, rows: usize) -> Input {
         let jitter = rng.below(4_000);
         let late = if rng.below(50) == 0 { 60_000 } else { 0 };
         let ms = 1_480_000_000_000 + i * 500 + 5_000 - jitter - late;
-        let reward = if rng.below(200) == 0 { "NaN".to_owned() } else { format!("{}.{:03}", rng.below(20), rng.below(1000)) };
+        let reward =
+            if rng.below(200) == 0 { "NaN".to_owned() } else { format!("{}.{:03}", rng.below(20), rng.below(1000)) };
         trips.push(format!("{ms},c{},c{},{reward},{}", rng.below(30), rng.below(30), 60 + rng.below(2000)));
         match rng.below(60) {
             0 => drivers.push("not a number,z,1,2,3,false".to_owned()),

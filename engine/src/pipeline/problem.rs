@@ -91,7 +91,7 @@ pub(super) fn nearest<'n>(got: &str, known: impl IntoIterator<Item = &'n str>) -
         .into_iter()
         .filter(|k| k.chars().count() <= CHARS_MAX)
         .map(|k| (strsim::damerau_levenshtein(&lower, &k.to_lowercase()), k))
-        .filter(|(distance, _)| *distance <= (length / 3).max(1) && *distance < length)
+        .filter(|(distance, _)| *distance <= (length / 3).max(2) && *distance < length)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, k)| k)
 }

@@ -101,8 +101,12 @@ impl Committer {
             let said = match (&stored, row) {
                 (None, None) => return Ok("the rows are equal, but their digest is not".to_owned()),
                 (Some((key, value)), Some(Change { key: k, after: Some(v), .. })) if key == k && value == v => continue,
-                (Some((key, _)), Some(c)) if key == c.key => (key.clone(), "the stored row differs from the rebuilt one"),
-                (Some((key, _)), Some(c)) if key.as_slice() > c.key => (c.key.to_vec(), "the store lacks the rebuilt row"),
+                (Some((key, _)), Some(c)) if key == c.key => {
+                    (key.clone(), "the stored row differs from the rebuilt one")
+                }
+                (Some((key, _)), Some(c)) if key.as_slice() > c.key => {
+                    (c.key.to_vec(), "the store lacks the rebuilt row")
+                }
                 (None, Some(c)) => (c.key.to_vec(), "the store lacks the rebuilt row"),
                 (Some((key, _)), _) => (key.clone(), "the stored row is not rebuilt"),
             };
@@ -183,7 +187,10 @@ impl Committer {
         if !faults.is_empty() {
             relations.push((self.relations.faults, faults));
         }
-        self.start.store.commit(EpochCommit { epoch, relations }).map_err(|e| format!("committing epoch {epoch}: {e}"))?;
+        self.start
+            .store
+            .commit(EpochCommit { epoch, relations })
+            .map_err(|e| format!("committing epoch {epoch}: {e}"))?;
         let durable_at = self.clock.elapsed();
         self.metrics.durable.set(epoch as i64);
         (self.start.hook)("publish");

@@ -5,8 +5,8 @@ use std::ops::Bound;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::probe::Handle as ProbeHandle;
 use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::probe::Handle as ProbeHandle;
 use timely::dataflow::operators::{Concat, Input};
 use timely::dataflow::{InputHandle, Scope};
 use timely::progress::frontier::MutableAntichain;
@@ -19,7 +19,7 @@ use super::route::{owner, route};
 use super::sink::{AtRestore, sink};
 use super::step::{Logic, Shape};
 use super::table::TableFold;
-use super::{step, Start};
+use super::{Start, step};
 use crate::operator::{DeltaStream, StepKind};
 use crate::plan::{Origin, PlannedSource, PlannedStep, Route};
 
@@ -180,7 +180,9 @@ fn fold<'scope>(
         &source.name,
         move |capability, _| {
             let mut capability = Some(capability);
-            move |(rows, rows_frontier): (&mut _, &MutableAntichain<Epoch>), (restored, restored_frontier): (&mut _, &MutableAntichain<Epoch>), output| {
+            move |(rows, rows_frontier): (&mut _, &MutableAntichain<Epoch>),
+                  (restored, restored_frontier): (&mut _, &MutableAntichain<Epoch>),
+                  output| {
                 let rows: &mut timely::dataflow::operators::generic::InputHandleCore<_, Vec<Delta>, _> = rows;
                 let restored: &mut timely::dataflow::operators::generic::InputHandleCore<_, Vec<Delta>, _> = restored;
                 rows.for_each(|c, data| {

@@ -85,11 +85,8 @@ impl Ordered {
                 }
             }
         }
-        let waiting = if watermark == WATERMARK_END {
-            BTreeMap::new()
-        } else {
-            self.held.split_off(&(watermark, 0, Vec::new()))
-        };
+        let waiting =
+            if watermark == WATERMARK_END { BTreeMap::new() } else { self.held.split_off(&(watermark, 0, Vec::new())) };
         let released = std::mem::replace(&mut self.held, waiting);
 
         let mut context = Context::new(epoch, watermark, self.outputs);

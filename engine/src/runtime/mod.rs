@@ -31,8 +31,8 @@ use types::{Epoch, Fault, Micros, Remap};
 
 use self::committer::{Committer, ToCommitter};
 use self::ingest::FromSource;
-pub use self::relations::{FAULTS, relation_specs};
 use self::relations::Relations;
+pub use self::relations::{FAULTS, relation_specs};
 use self::sealer::{SealLog, Sealer};
 use self::sink::AtRestore;
 use crate::clock::Clock;
@@ -97,7 +97,8 @@ impl Spans {
             for input in &step.plan.inputs {
                 if plan.sources.iter().any(|s| s.name == input.relation) {
                     sources.push(input.relation.clone());
-                } else if let Some(at) = plan.steps.iter().position(|s| s.relations().any(|(n, _)| n == input.relation)) {
+                } else if let Some(at) = plan.steps.iter().position(|s| s.relations().any(|(n, _)| n == input.relation))
+                {
                     sources.extend(steps[at].iter().cloned());
                 }
             }
@@ -140,7 +141,8 @@ impl Engine {
         let keeper = std::thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || {
-                let result = catch_unwind(AssertUnwindSafe(|| shared.run(&options))).unwrap_or_else(|p| Err(text_of(&p)));
+                let result =
+                    catch_unwind(AssertUnwindSafe(|| shared.run(&options))).unwrap_or_else(|p| Err(text_of(&p)));
                 let phase = match &result {
                     Ok(()) => Phase::Ended,
                     Err(reason) => Phase::Failed(reason.clone()),
@@ -191,11 +193,9 @@ impl Shared {
         let committed = self.store.committed();
         let remap = match committed {
             0 => Remap::default(),
-            epoch => self
-                .store
-                .remap(epoch)
-                .map_err(|e| e.to_string())?
-                .ok_or_else(|| format!("epoch {epoch} is committed, but its record is missing: the store is damaged"))?,
+            epoch => self.store.remap(epoch).map_err(|e| e.to_string())?.ok_or_else(|| {
+                format!("epoch {epoch} is committed, but its record is missing: the store is damaged")
+            })?,
         };
         *self.progress.lock().expect("no holder panics") = remap.clone();
         for gauge in [&self.metrics.sealed, &self.metrics.computed, &self.metrics.durable, &self.metrics.published] {
@@ -400,7 +400,8 @@ impl Control for Shared {
         if let Some(reason) = self.seals.closed() {
             return Err(PushError::Closed(reason));
         }
-        let (payload, records) = planned.connector.prepare_push(push.format, push.payload).map_err(PushError::BadPayload)?;
+        let (payload, records) =
+            planned.connector.prepare_push(push.format, push.payload).map_err(PushError::BadPayload)?;
         if records == 0 {
             return Ok(Pushed { epoch: self.store.published(), records: 0, repeated: false });
         }
@@ -408,7 +409,9 @@ impl Control for Shared {
         let key = push.idempotency_key.as_deref();
         let appended = self.store.journal_append(source, entry, key).map_err(|e| match e {
             storage::Error::IdempotencyConflict { key, .. } => PushError::IdempotencyConflict(key),
-            unknown if unknown.consequence() == storage::Consequence::Unknown => PushError::Unknown(unknown.to_string()),
+            unknown if unknown.consequence() == storage::Consequence::Unknown => {
+                PushError::Unknown(unknown.to_string())
+            }
             other => PushError::Closed(other.to_string()),
         })?;
         if let (true, Some(epoch)) = (appended.repeated, appended.epoch) {
@@ -493,7 +496,8 @@ impl Control for Shared {
 /// The fault of a row whose cells were read.
 fn row_fault(source: &PlannedSource, rows: &RecordBatch, row: usize, seq: u64, reason: &str, detail: String) -> Fault {
     let mut raw = Vec::new();
-    let schema = types::Schema { columns: source.delivered.clone(), key: Vec::new(), event_time: None, append_only: true };
+    let schema =
+        types::Schema { columns: source.delivered.clone(), key: Vec::new(), event_time: None, append_only: true };
     types::json::write_row(&mut raw, &schema, rows, row);
     Fault {
         source: source.name.clone(),
@@ -507,6 +511,7 @@ fn row_fault(source: &PlannedSource, rows: &RecordBatch, row: usize, seq: u64, r
 }
 
 fn text_of(panic: &Box<dyn std::any::Any + Send>) -> String {
-    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    let text =
+        panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
     format!("a bug: {}", text.unwrap_or_else(|| "panicked".to_owned()))
 }

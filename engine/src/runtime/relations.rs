@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use storage::{RelationId, RelationKind, RelationSpec, Store};
 use types::{Schema, fault_schema};
 
-use crate::plan::{Plan, PlannedStep};
 use crate::operator::StepKind;
+use crate::plan::{Plan, PlannedStep};
 
 /// The name of the faults' relation.
 pub const FAULTS: &str = "faults";
@@ -42,18 +42,10 @@ pub fn relation_specs(plan: &Plan) -> Vec<RelationSpec> {
             specs.push(RelationSpec { name, kind: RelationKind::View, schema: json(schema) });
         }
         if keeps_state(step) {
-            specs.push(RelationSpec {
-                name: state_name(step),
-                kind: RelationKind::State,
-                schema: String::new(),
-            });
+            specs.push(RelationSpec { name: state_name(step), kind: RelationKind::State, schema: String::new() });
         }
     }
-    specs.push(RelationSpec {
-        name: FAULTS.to_owned(),
-        kind: RelationKind::Faults,
-        schema: json(&fault_schema()),
-    });
+    specs.push(RelationSpec { name: FAULTS.to_owned(), kind: RelationKind::Faults, schema: json(&fault_schema()) });
     specs
 }
 

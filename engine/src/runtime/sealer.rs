@@ -141,7 +141,12 @@ struct Cut {
 
 impl Sealer {
     /// Cuts epochs until every source has ended or the engine stops. `script` are the epochs to be cut as logged.
-    pub(super) fn run(&self, receivers: Vec<Receiver<FromSource>>, start: Remap, script: Vec<Remap>) -> Result<(), String> {
+    pub(super) fn run(
+        &self,
+        receivers: Vec<Receiver<FromSource>>,
+        start: Remap,
+        script: Vec<Remap>,
+    ) -> Result<(), String> {
         let mut inputs: Vec<Input<'_>> = self
             .plan
             .sources

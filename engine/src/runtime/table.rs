@@ -27,7 +27,12 @@ impl TableFold {
             .iter()
             .map(|c| source.delivered.iter().position(|d| d.name == c.name).expect("table columns are delivered"))
             .collect();
-        TableFold { codec: RowCodec::new(&source.schema), columns, tombstone: source.tombstone, rows: RowMap::default() }
+        TableFold {
+            codec: RowCodec::new(&source.schema),
+            columns,
+            tombstone: source.tombstone,
+            rows: RowMap::default(),
+        }
     }
 
     /// Takes rows of the stored table as they are; they are passed on as they came.

@@ -117,7 +117,8 @@ fn restore(
             if rows.is_empty() {
                 return Ok(());
             }
-            let batch = codec.decode(rows.iter().map(|(k, v)| (k.as_slice(), v.as_slice()))).map_err(|e| e.to_string())?;
+            let batch =
+                codec.decode(rows.iter().map(|(k, v)| (k.as_slice(), v.as_slice()))).map_err(|e| e.to_string())?;
             input.send(Delta::insert(batch));
             start.restored_rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
             rows.clear();

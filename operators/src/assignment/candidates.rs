@@ -206,7 +206,8 @@ impl Candidates {
         let capacity = self.assignment.sides[side].capacity.map(|c| rows.column(table.place_of(c)).clone());
         let groups = match (&self.index, &self.assignment.rule) {
             (Index::Group { converters, .. }, Rule::Group { columns }) => {
-                let arrays: Vec<ArrayRef> = columns[side].iter().map(|c| rows.column(table.place_of(*c)).clone()).collect();
+                let arrays: Vec<ArrayRef> =
+                    columns[side].iter().map(|c| rows.column(table.place_of(*c)).clone()).collect();
                 let bytes = converters[side].convert_columns(&arrays).expect("the planned types");
                 Some((arrays, bytes))
             }
@@ -256,7 +257,10 @@ impl Candidates {
                         Some((last, slot)) => {
                             let distance = there.distance_m(&place);
                             let keys = &self.tables[RIGHT].keys;
-                            distance.total_cmp(&last).then_with(|| keys[*worker as usize].cmp(&keys[slot as usize])).is_le()
+                            distance
+                                .total_cmp(&last)
+                                .then_with(|| keys[*worker as usize].cmp(&keys[slot as usize]))
+                                .is_le()
                         }
                     }
                 });
@@ -344,7 +348,13 @@ impl Candidates {
         }
         for pairs in pairs.chunks(PAIRS_MAX) {
             for (pair, weight) in pairs.iter().zip(self.worth.weights(&self.tables, None, pairs)) {
-                set_refused(&mut self.refused, &mut self.refused_count, pair.left, pair.right, weight == Weight::Refused);
+                set_refused(
+                    &mut self.refused,
+                    &mut self.refused_count,
+                    pair.left,
+                    pair.right,
+                    weight == Weight::Refused,
+                );
                 solver.set_edge(pair.left, pair.right, weight.fixed());
             }
         }
@@ -602,7 +612,8 @@ impl EdgeIndex {
             if !self.table.has(*slot) {
                 continue;
             }
-            if let (Some(left), Some(right)) = (tables[LEFT].find(&edge.keys[LEFT]), tables[RIGHT].find(&edge.keys[RIGHT]))
+            if let (Some(left), Some(right)) =
+                (tables[LEFT].find(&edge.keys[LEFT]), tables[RIGHT].find(&edge.keys[RIGHT]))
                 && nodes[LEFT][left as usize].capacity > 0
                 && nodes[RIGHT][right as usize].capacity > 0
             {
@@ -724,7 +735,8 @@ impl Worth {
         }
         let schema = Schema { columns, key: Vec::new(), event_time: None, append_only: false };
         // Parsed once more over nothing but the columns that are read.
-        let parse = |e: &Expression| Expression::parse(&e.text, &schema).expect("it was parsed when the step was planned");
+        let parse =
+            |e: &Expression| Expression::parse(&e.text, &schema).expect("it was parsed when the step was planned");
         Worth {
             schema: schema.arrow(),
             sources,

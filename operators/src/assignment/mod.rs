@@ -113,9 +113,24 @@ the components a change touches.",
             default: Some("as `task_group`"),
             doc: "For `group`: the columns of workers, in the same order and of the same types.",
         },
-        OptionDef { name: "task_lat", shape: "column", default: Some("none"), doc: "For `spatial`: latitude in degrees." },
-        OptionDef { name: "task_lon", shape: "column", default: Some("none"), doc: "For `spatial`: longitude in degrees." },
-        OptionDef { name: "worker_lat", shape: "column", default: Some("none"), doc: "For `spatial`: latitude in degrees." },
+        OptionDef {
+            name: "task_lat",
+            shape: "column",
+            default: Some("none"),
+            doc: "For `spatial`: latitude in degrees.",
+        },
+        OptionDef {
+            name: "task_lon",
+            shape: "column",
+            default: Some("none"),
+            doc: "For `spatial`: longitude in degrees.",
+        },
+        OptionDef {
+            name: "worker_lat",
+            shape: "column",
+            default: Some("none"),
+            doc: "For `spatial`: latitude in degrees.",
+        },
         OptionDef {
             name: "worker_lon",
             shape: "column",
@@ -201,10 +216,7 @@ fn plan(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<StepPlan
         }
     };
     let (tasks, workers) = (tasks?, workers?);
-    let capacities = [
-        capacity(section, "task_capacity", tasks.1),
-        capacity(section, "worker_capacity", workers.1),
-    ];
+    let capacities = [capacity(section, "task_capacity", tasks.1), capacity(section, "worker_capacity", workers.1)];
     let rule = match kind? {
         0 => edges_rule(section, relations, tasks.1, workers.1),
         1 => group_rule(section, tasks.1, workers.1),
@@ -245,10 +257,13 @@ fn edges_rule(section: &mut Section<'_>, relations: &Relations<'_>, tasks: &Sche
             section.problem(key, format!("`{key}` is missing: the columns of `{relation}` that hold the key"));
         }
         let columns = columns?;
-        let types = |schema: &Schema, columns: &[usize]| -> Vec<Type> { columns.iter().map(|c| schema.columns[*c].ty).collect() };
+        let types = |schema: &Schema, columns: &[usize]| -> Vec<Type> {
+            columns.iter().map(|c| schema.columns[*c].ty).collect()
+        };
         if types(schema, &columns) != types(node, &node.key) {
             let key_names = node.key_names().join("`, `");
-            section.problem(key, format!("these must be as many columns as the key `{key_names}`, and of the same types"));
+            section
+                .problem(key, format!("these must be as many columns as the key `{key_names}`, and of the same types"));
             return None;
         }
         Some(columns)
@@ -275,7 +290,8 @@ fn group_rule(section: &mut Section<'_>, tasks: &Schema, workers: &Schema) -> Op
             }
         }
     };
-    let types = |schema: &Schema, columns: &[usize]| -> Vec<Type> { columns.iter().map(|c| schema.columns[*c].ty).collect() };
+    let types =
+        |schema: &Schema, columns: &[usize]| -> Vec<Type> { columns.iter().map(|c| schema.columns[*c].ty).collect() };
     if task.is_empty() || types(tasks, &task) != types(workers, &worker) {
         section.problem("worker_group", "the group columns of tasks and workers must be as many and of the same types");
         return None;
@@ -287,7 +303,8 @@ fn spatial_rule(section: &mut Section<'_>, tasks: &Schema, workers: &Schema) -> 
     let mut coordinate = |key: &'static str, schema: &Schema| {
         let column = section.column(key, schema)?;
         if !matches!(schema.columns[column].ty, Type::Float64 | Type::Int64) {
-            section.problem(key, format!("a coordinate must be a number of degrees, not {}", schema.columns[column].ty));
+            section
+                .problem(key, format!("a coordinate must be a number of degrees, not {}", schema.columns[column].ty));
             return None;
         }
         Some(column)
@@ -415,13 +432,19 @@ impl Assignment {
         let pair = pair_schema(&sides, &rule);
         let weight = Expression::parse(weight, &pair).map_err(|e| ("weight", e))?;
         if !matches!(weight.ty, Type::Int64 | Type::Float64 | Type::Decimal) {
-            return Err(("weight", format!("a weight must be a number, and `{}` has the type {}", weight.text, weight.ty)));
+            return Err((
+                "weight",
+                format!("a weight must be a number, and `{}` has the type {}", weight.text, weight.ty),
+            ));
         }
         let filter = filter.map(|text| Expression::parse(text, &pair)).transpose().map_err(|e| ("where", e))?;
         if let Some(filter) = &filter
             && filter.ty != Type::Bool
         {
-            return Err(("where", format!("`{}` has the type {}, and a condition must have the type bool", filter.text, filter.ty)));
+            return Err((
+                "where",
+                format!("`{}` has the type {}, and a condition must have the type bool", filter.text, filter.ty),
+            ));
         }
         let mut reads = [Vec::new(), Vec::new(), Vec::new()];
         for column in weight.columns.iter().chain(filter.iter().flat_map(|f| &f.columns)) {
@@ -483,7 +506,11 @@ impl Assignment {
                 format!("edges {relation} ({} – {})", names(schema, &columns[LEFT]), names(schema, &columns[RIGHT]))
             }
             Rule::Group { columns } => {
-                format!("equal ({}) and ({})", names(&tasks.schema, &columns[LEFT]), names(&workers.schema, &columns[RIGHT]))
+                format!(
+                    "equal ({}) and ({})",
+                    names(&tasks.schema, &columns[LEFT]),
+                    names(&workers.schema, &columns[RIGHT])
+                )
             }
             Rule::Spatial { columns, radius_m, nearest } => format!(
                 "({}) within {radius_m} m of ({}){}",
@@ -668,7 +695,9 @@ impl Matcher {
         if rows.is_empty() {
             return;
         }
-        let keys = |side: usize, slots: Vec<u32>| self.decode(side, slots.iter().map(|s| &*self.candidates.keys(side)[*s as usize]));
+        let keys = |side: usize, slots: Vec<u32>| {
+            self.decode(side, slots.iter().map(|s| &*self.candidates.keys(side)[*s as usize]))
+        };
         let mut columns: Vec<ArrayRef> = Vec::new();
         columns.extend_from_slice(keys(LEFT, rows.iter().map(|r| r.0).collect()).columns());
         columns.extend_from_slice(keys(RIGHT, rows.iter().map(|r| r.1.worker).collect()).columns());

@@ -1159,8 +1159,7 @@ impl Solver {
         for code in &members {
             self.sides[(code & 1) as usize].touch(code >> 1);
         }
-        self.components[component as usize] =
-            Component { members, first, ..Component::default() };
+        self.components[component as usize] = Component { members, first, ..Component::default() };
     }
 
     fn merge(&mut self, a: u32, b: u32) {

@@ -100,7 +100,10 @@ fn place(draw: &mut Draw) -> [Value; 2] {
         1 => return [Value::Float(f64::NAN), Value::Float(1.0)],
         2 => return [Value::Float(90.5), Value::Float(1.0)],
         3 => (90.0 - draw.unit() * 0.01, draw.unit() * 360.0 - 180.0),
-        4 => (10.0 + jitter(draw), if draw.below(2) == 0 { 180.0 - draw.unit() * 0.02 } else { -180.0 + draw.unit() * 0.02 }),
+        4 => (
+            10.0 + jitter(draw),
+            if draw.below(2) == 0 { 180.0 - draw.unit() * 0.02 } else { -180.0 + draw.unit() * 0.02 },
+        ),
         // Corners of a square: distances tie.
         5 | 6 => (40.0 + draw.below(2) as f64 * 0.01, -74.0 + draw.below(2) as f64 * 0.01),
         _ => (40.0 + jitter(draw), -74.0 + jitter(draw)),
@@ -296,7 +299,8 @@ fn every_rule_equals_its_model_at_every_epoch() {
                 }
             }
             // A new operator given everything at once, as after a restart.
-            let whole: Vec<Vec<(Row, i64)>> = tables.iter().map(|t| t.values().map(|r| (r.clone(), 1)).collect()).collect();
+            let whole: Vec<Vec<(Row, i64)>> =
+                tables.iter().map(|t| t.values().map(|r| (r.clone(), 1)).collect()).collect();
             let mut again = Run::new(&plan, inputs);
             again.step(&whole, 2, &mut draw);
             assert_eq!(again.rows(), at_work.rows(), "rule {number}, run {run}: after a restart");
@@ -340,10 +344,10 @@ fn weights_beyond_the_bound_are_refused_and_counted() {
         vec![Value::Int(n), Value::Int(n), Value::Str("ann".into()), Value::Int(0), Value::Float(score)]
     };
     let insert = |schema: &Schema, rows: Vec<Row>| vec![Delta::insert(RowCodec::new(schema).batch(&rows))];
-    let task = |n: i64| {
-        vec![Value::Null, Value::Int(n), Value::Null, Value::Null, Value::Null, Value::Null, Value::Null]
-    };
-    let ann = vec![Value::Str("ann".into()), Value::Int(0), Value::Null, Value::Null, Value::Null, Value::Null, Value::Null];
+    let task =
+        |n: i64| vec![Value::Null, Value::Int(n), Value::Null, Value::Null, Value::Null, Value::Null, Value::Null];
+    let ann =
+        vec![Value::Str("ann".into()), Value::Int(0), Value::Null, Value::Null, Value::Null, Value::Null, Value::Null];
     let scores = [f64::NAN, f64::NEG_INFINITY, 1e10, -1e10, 9_007_199_254.740_992, 0.000_000_5, 0.000_001_5];
     let mut context = Context::new(1, 0, 3);
     let inputs = vec![
@@ -435,14 +439,21 @@ fn every_mistake_in_a_section_is_told() {
     };
     told("tasks = 'taks'\nworkers = 'workers'\ncandidates = 'group'\nweight = '1'\ntask_group = 'zone'", &["`tasks`"]);
     told(
-        &format!("{both}candidates = 'spatial'\ntask_lat = 'zone'\ntask_lon = 'lo'\nworker_lat = 'lat'\nworker_lon = 'lon'\nradius_m = -1\nweight = '1'"),
+        &format!(
+            "{both}candidates = 'spatial'\ntask_lat = 'zone'\ntask_lon = 'lo'\nworker_lat = 'lat'\nworker_lon = 'lon'\nradius_m = -1\nweight = '1'"
+        ),
         &["degrees", "`lon`", "above 0"],
     );
-    told(&format!("{both}candidates = 'group'\ntask_group = 'id'\nworker_group = 'name'\nweight = '1'"), &["same types"]);
+    told(
+        &format!("{both}candidates = 'group'\ntask_group = 'id'\nworker_group = 'name'\nweight = '1'"),
+        &["same types"],
+    );
     told(&format!("{both}candidates = 'group'\ntask_group = 'zone'\nweight = 'task_pai'"), &["`task_pay`"]);
     told(&format!("{both}candidates = 'group'\ntask_group = 'zone'\nweight = '1'\nradius_m = 3"), &["no effect"]);
     told(
-        &format!("{both}candidates = 'edges'\nedges = 'edges'\nedge_task = 'who'\nedge_worker = 'who'\nweight = '1'\ntask_capacity = 'pay'"),
+        &format!(
+            "{both}candidates = 'edges'\nedges = 'edges'\nedge_task = 'who'\nedge_worker = 'who'\nweight = '1'\ntask_capacity = 'pay'"
+        ),
         &["same types", "same types", "int64"],
     );
 }

@@ -119,9 +119,9 @@ pub(crate) struct Text {
     line: u64,
     buffer: Vec<u8>,
     start: usize,
-    end: usize,
+    pub(super) end: usize,
     /// The offset in the file of the buffer's first byte.
-    base: u64,
+    pub(super) base: u64,
     /// The last read found nothing.
     dry: bool,
     failed: Option<io::Error>,

@@ -168,7 +168,9 @@ impl Sums {
             if *got != wanted {
                 let missing: Vec<_> = wanted.iter().filter(|(r, n)| got.get(*r) != Some(n)).collect();
                 let extra: Vec<_> = got.iter().filter(|(r, n)| wanted.get(*r) != Some(n)).collect();
-                panic!("{at}: output {i} differs from its model\nmissing: {missing:?}\nextra: {extra:?}\ninputs: {rows:?}");
+                panic!(
+                    "{at}: output {i} differs from its model\nmissing: {missing:?}\nextra: {extra:?}\ninputs: {rows:?}"
+                );
             }
             let schema = &case.step.outputs[i].schema;
             let mut keys: Vec<Row> = got.keys().map(|r| schema.key.iter().map(|k| r[*k].clone()).collect()).collect();
@@ -320,9 +322,7 @@ fn dataflow(case: &Case, script: &[Epoch], workers: usize, at: &str) -> BTreeMap
     timely::execute(timely::Config::process(workers), move |worker| {
         let to = to.clone();
         let (mut handles, probe) = worker.dataflow::<u64, _, _>(|scope| {
-            let (handles, streams): (Vec<_>, Vec<_>) = (0..inputs)
-                .map(|_| scope.new_input::<Vec<Delta>>())
-                .unzip();
+            let (handles, streams): (Vec<_>, Vec<_>) = (0..inputs).map(|_| scope.new_input::<Vec<Delta>>()).unzip();
             let (probe, _) = build(scope, streams)
                 .inspect_core(move |event| {
                     if let Ok((stamp, deltas)) = event {
@@ -385,7 +385,8 @@ fn script(case: &Case, random: &mut Random) -> Vec<Epoch> {
 }
 
 fn event(input: &InputShape, random: &mut Random, epoch: usize, seq: &mut i64) -> Row {
-    let mut row: Row = (0..input.schema.columns.len()).map(|c| canonical((input.cell)(random, &input.schema, c))).collect();
+    let mut row: Row =
+        (0..input.schema.columns.len()).map(|c| canonical((input.cell)(random, &input.schema, c))).collect();
     if let Some(time) = input.schema.event_time {
         // Within an epoch in any order; one epoch after the other, as behind a watermark.
         row[time] = Value::Time(epoch as i64 * 1000 + random.below(20) as i64);

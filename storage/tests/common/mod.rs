@@ -31,7 +31,8 @@ pub const STATE: RelationId = RelationId(2);
 pub const ALL: [RelationId; 3] = [TABLE, VIEW, STATE];
 
 pub fn options(path: impl Into<PathBuf>) -> Options {
-    let spec = |name: &str, kind| RelationSpec { name: name.to_owned(), kind, schema: format!("{{\"of\":\"{name}\"}}") };
+    let spec =
+        |name: &str, kind| RelationSpec { name: name.to_owned(), kind, schema: format!("{{\"of\":\"{name}\"}}") };
     Options {
         plan: "cafe".to_owned(),
         relations: vec![
@@ -149,9 +150,17 @@ impl Model {
                 continue;
             }
             let expected = self.rows(relation, epoch);
-            let found: Rows =
-                snapshot.scan_prefix(relation, b"").map(|r| r.unwrap_or_else(|e| panic!("epoch {epoch}: {e}"))).collect();
-            assert!(found == *expected, "seed {} relation {relation:?} epoch {epoch}: {} rows, {} expected", self.seed, found.len(), expected.len());
+            let found: Rows = snapshot
+                .scan_prefix(relation, b"")
+                .map(|r| r.unwrap_or_else(|e| panic!("epoch {epoch}: {e}")))
+                .collect();
+            assert!(
+                found == *expected,
+                "seed {} relation {relation:?} epoch {epoch}: {} rows, {} expected",
+                self.seed,
+                found.len(),
+                expected.len()
+            );
             if relation != STATE {
                 assert_eq!(snapshot.digest(relation).unwrap(), digest(expected), "seed {} epoch {epoch}", self.seed);
             }

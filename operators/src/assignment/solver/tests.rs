@@ -197,7 +197,8 @@ fn expected(world: &World) -> State {
 /// Checks the proof by the stand-alone checker.
 fn check_proof(world: &World, state: &State) {
     let (problem, left, right) = world.problem();
-    let edges = world.edges.iter().map(|((l, r), w)| (left.binary_search(l).unwrap(), right.binary_search(r).unwrap(), *w));
+    let edges =
+        world.edges.iter().map(|((l, r), w)| (left.binary_search(l).unwrap(), right.binary_search(r).unwrap(), *w));
     let instance = Instance { left: problem.left, right: problem.right, edges: edges.collect() };
     let matches: Vec<_> = state
         .flow
@@ -333,10 +334,18 @@ fn order_batching_and_slots_do_not_matter() {
 #[test]
 fn the_tie_rule_is_the_greatest_flow_in_edge_order() {
     // Every optimal flow of tiny instances, by enumeration.
-    fn all(problem: &Problem, at: usize, left: &mut [i64], right: &mut [i64], flow: &mut Vec<i64>, out: &mut Vec<(i128, Vec<i64>)>) {
+    fn all(
+        problem: &Problem,
+        at: usize,
+        left: &mut [i64],
+        right: &mut [i64],
+        flow: &mut Vec<i64>,
+        out: &mut Vec<(i128, Vec<i64>)>,
+    ) {
         let m = right.len();
         if at == left.len() * m {
-            let worth = flow.iter().enumerate().map(|(e, x)| i128::from(problem.weight[e / m][e % m].max(0)) * i128::from(*x));
+            let worth =
+                flow.iter().enumerate().map(|(e, x)| i128::from(problem.weight[e / m][e % m].max(0)) * i128::from(*x));
             out.push((worth.sum(), flow.clone()));
             return;
         }
