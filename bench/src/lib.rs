@@ -102,7 +102,8 @@ mod tests {
         let pipelines = [
             aggregate::PIPELINE.to_owned(),
             lookup::PIPELINE.to_owned(),
-            latency::pipeline(1),
+            latency::pipeline(latency::Way::Appended, 1),
+            latency::pipeline(latency::Way::Posted, 1),
             recovery::PIPELINE.to_owned(),
             memory::PIPELINE.to_owned(),
         ];
