@@ -16,8 +16,7 @@ use crate::measure::{Samples, timed};
 use crate::report::Report;
 use crate::{Options, subject};
 
-const PIPELINE: &str = r#"
-[pipeline]
+pub const PIPELINE: &str = r#"
 name = "bench_aggregate"
 
 [epoch]

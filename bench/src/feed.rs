@@ -1,8 +1,8 @@
-//! A file that grows at a steady rate, whoever reads it: the open-loop input of `latency` and `lookup`.
+//! Events at a steady rate, whoever takes them: the open-loop input of `latency` and `lookup`.
 //!
-//! Events are due at even intervals. A thread wakes every millisecond and appends those that have become due, so an
-//! event is at most about a millisecond late at the file, and its latency counts from when it was due: a reader that
-//! falls behind cannot slow its own input down.
+//! Events are due at even intervals. A thread wakes every millisecond and hands on those that have become due, so an
+//! event is at most about a millisecond late, and its latency counts from when it was due: whoever takes events
+//! slowly cannot slow their input down.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -19,6 +19,8 @@ pub enum Lines {
     Plain,
     /// `id,lane,key,value`: the event's number, and a lane that is always 0.
     Numbered,
+    /// The same as JSON objects.
+    Json,
 }
 
 /// What is appended.
@@ -40,11 +42,14 @@ impl Feed {
         Duration::from_nanos((number - self.first) * 1_000_000_000 / self.rate)
     }
 
-    /// Appends until the time is over; gives the number after the last event.
-    pub fn run(&self, path: &Path, start: Instant, time: Duration) -> Result<u64, String> {
+    /// Hands on what is due until the time is over; gives the number after the last event.
+    pub fn run(
+        &self,
+        start: Instant,
+        time: Duration,
+        mut take: impl FnMut(&[u8]) -> Result<(), String>,
+    ) -> Result<u64, String> {
         const TICK: Duration = Duration::from_millis(1);
-        let failed = |e: std::io::Error| format!("{}: {e}", path.display());
-        let mut file = OpenOptions::new().append(true).open(path).map_err(failed)?;
         let mut rng = Rng::new(self.first);
         let mut next = self.first;
         let mut text = Vec::new();
@@ -55,7 +60,9 @@ impl Feed {
                 self.push(&mut text, next, &mut rng);
                 next += 1;
             }
-            file.write_all(&text).map_err(failed)?;
+            if !text.is_empty() {
+                take(&text)?;
+            }
             if now >= time {
                 return Ok(next);
             }
@@ -63,17 +70,24 @@ impl Feed {
         }
     }
 
-    /// Makes the file, with its header and one event of every key (numbered from 0 if they are).
-    pub fn create(path: &Path, lines: Lines, keys: u64) -> Result<(), String> {
+    /// One event of every key (numbered from 0 if they are), with the header if there is one.
+    pub fn first_lines(lines: Lines, keys: u64) -> Vec<u8> {
         let feed = Feed { lines, keys, rate: 1, first: 0 };
         let mut rng = Rng::new(0);
         let mut text = match lines {
             Lines::Plain => b"key,value\n".to_vec(),
             Lines::Numbered => b"id,lane,key,value\n".to_vec(),
+            Lines::Json => Vec::new(),
         };
         for key in 0..keys {
             feed.push_key(&mut text, key, key, &mut rng);
         }
+        text
+    }
+
+    /// Makes a file of [`Feed::first_lines`].
+    pub fn create(path: &Path, lines: Lines, keys: u64) -> Result<(), String> {
+        let text = Feed::first_lines(lines, keys);
         File::create(path).and_then(|mut f| f.write_all(&text)).map_err(|e| format!("{}: {e}", path.display()))
     }
 
@@ -83,10 +97,51 @@ impl Feed {
     }
 
     fn push_key(&self, text: &mut Vec<u8>, number: u64, key: u64, rng: &mut Rng) {
-        if let Lines::Numbered = self.lines {
-            push_number(text, number);
-            text.extend_from_slice(b",0,");
+        let hundredths = rng.below(100_000);
+        match self.lines {
+            Lines::Plain => push_event(text, key, hundredths),
+            Lines::Numbered => {
+                push_number(text, number);
+                text.extend_from_slice(b",0,");
+                push_event(text, key, hundredths);
+            }
+            Lines::Json => {
+                let (whole, rest) = (hundredths / 100, hundredths % 100);
+                let line = format!("{{\"id\":{number},\"lane\":0,\"key\":{key},\"value\":{whole}.{rest:02}}}\n");
+                text.extend_from_slice(line.as_bytes());
+            }
         }
-        push_event(text, key, rng.below(100_000));
+    }
+}
+
+/// Appends to a file what it is given.
+pub fn appending(path: &Path) -> Result<impl FnMut(&[u8]) -> Result<(), String> + use<>, String> {
+    let failed = |e: std::io::Error| format!("appending events: {e}");
+    let mut file = OpenOptions::new().append(true).open(path).map_err(failed)?;
+    Ok(move |text: &[u8]| file.write_all(text).map_err(failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_is_due_once_and_numbered() {
+        let feed = Feed { lines: Lines::Json, keys: 3, rate: 1_000, first: 5 };
+        assert_eq!(feed.due(6), Duration::from_millis(1));
+        let mut text = Vec::new();
+        let take = |t: &[u8]| {
+            text.extend_from_slice(t);
+            Ok(())
+        };
+        // The start lies far back, so everything is due at once.
+        let start = Instant::now().checked_sub(Duration::from_secs(5)).unwrap();
+        assert_eq!(feed.run(start, Duration::from_millis(3), take).unwrap(), 9);
+        let ids: Vec<u64> = String::from_utf8(text)
+            .unwrap()
+            .lines()
+            .map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["id"].as_u64().unwrap())
+            .collect();
+        assert_eq!(ids, [5, 6, 7, 8]);
     }
 }

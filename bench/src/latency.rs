@@ -1,6 +1,7 @@
-//! `latency`: from an event's being due at a file to a reader's seeing it in a durable view.
+//! `latency`: from an event's being due at a source to a reader's seeing it in a durable view.
 //!
-//! Events are appended at a fixed rate ([`crate::feed`]). Beside a running aggregate by key, a view keeps the greatest
+//! Events come at a fixed rate ([`crate::feed`]): appended to a file that is followed, or pushed to an `http` source
+//! by one client that pushes what is due as soon as its last push is answered. Beside a running aggregate by key, a view keeps the greatest
 //! event number; a reader waits for every published epoch and looks it up there. An event counts as readable when the
 //! reader has it in hand; the epoch that shows it was synced before. The limit reads the same file as it grows, folds
 //! it into a hash map and syncs a log of it, as often as it can.
@@ -14,11 +15,11 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{Array as _, AsArray as _};
 use arrow::datatypes::Int64Type;
-use engine::Plan;
+use engine::{Phase, Plan, Push, PushFormat};
 use storage::Store;
 use types::{RowCodec, Value};
 
-use crate::feed::{Feed, Lines};
+use crate::feed::{Feed, Lines, appending};
 use crate::lookup::wait_for_records;
 use crate::machine::Scratch;
 use crate::measure::{Samples, quantile};
@@ -26,16 +27,13 @@ use crate::report::Report;
 use crate::{Options, subject};
 
 const PIPELINE: &str = r#"
-[pipeline]
 name = "bench_latency"
 
 [epoch]
 interval_ms = INTERVAL
 
 [sources.events]
-type = "file"
-path = "events.csv"
-follow = true
+SOURCE
 columns = { id = "int64", lane = "int64", key = "int64", value = "float64" }
 
 [steps.by_key]
@@ -65,21 +63,42 @@ pub fn run(options: &Options, scratch: &Scratch, report: &mut Report) -> Result<
         (10_000, 1, "10k_epoch_1ms"),
         (100_000, 1, "100k_epoch_1ms"),
     ];
-    for (rate, interval_ms, name) in cases {
-        report.progress(&format!("{rate} events/s, epochs of {interval_ms} ms"));
+    let ways = [(Way::Appended, ""), (Way::Posted, "_posted")];
+    for (way, way_name, rate, interval_ms, name) in
+        ways.into_iter().flat_map(|(way, name)| cases.map(|case| (way, name, case.0, case.1, case.2)))
+    {
+        report.progress(&format!("{rate} events/s, {way:?}, epochs of {interval_ms} ms"));
         let mut ours = Quantiles::default();
         let mut bare = Quantiles::default();
         for _ in 0..options.repetitions() {
             bare.push(bare_run(scratch, rate, time)?);
-            ours.push(engine_run(scratch, rate, interval_ms, time)?);
+            ours.push(engine_run(scratch, way, rate, interval_ms, time)?);
         }
         for (quantile, ours, bare) in
             [("p50_ms", &ours.p50, &bare.p50), ("p99_ms", &ours.p99, &bare.p99), ("max_ms", &ours.max, &bare.max)]
         {
-            report.against(&format!("{quantile}_{name}"), "ms", ours, BARE, bare);
+            report.against(&format!("{quantile}_{name}{way_name}"), "ms", ours, BARE, bare);
         }
     }
     Ok(())
+}
+
+/// How events get in.
+#[derive(Clone, Copy, Debug)]
+pub enum Way {
+    /// Appended to a file that is followed.
+    Appended,
+    /// Pushed.
+    Posted,
+}
+
+/// The pipeline, with epochs of so many milliseconds.
+pub fn pipeline(way: Way, interval_ms: u64) -> String {
+    let source = match way {
+        Way::Appended => "type = \"file\"\npath = \"events.csv\"\nfollow = true",
+        Way::Posted => "type = \"http\"",
+    };
+    PIPELINE.replace("INTERVAL", &interval_ms.to_string()).replace("SOURCE", source)
 }
 
 #[derive(Default)]
@@ -101,19 +120,19 @@ impl Quantiles {
 /// Up to which event number (exclusive) everything was readable, and when.
 type Seen = Vec<(u64, Instant)>;
 
-/// One run of the feed; `watch` sees what becomes readable until it is told the last number. Gives seconds an event.
+/// One run of the feed: `give` brings in what is due, `watch` sees what becomes readable until it is told the last
+/// number. Gives seconds an event.
 fn latencies(
-    file: &Path,
-    rate: u64,
+    feed: Feed,
     time: Duration,
+    give: impl FnMut(&[u8]) -> Result<(), String>,
     watch: impl FnOnce(&Watch) -> Result<Seen, String> + Send,
 ) -> Result<Vec<f64>, String> {
-    let feed = Feed { lines: Lines::Numbered, keys: KEYS, rate, first: KEYS };
     let over = Watch { over: AtomicBool::new(false), last: AtomicU64::new(u64::MAX) };
     let start = Instant::now();
     let (last, seen) = std::thread::scope(|scope| {
         let watching = scope.spawn(|| watch(&over));
-        let last = feed.run(file, start, time);
+        let last = feed.run(start, time, give);
         over.last.store(*last.as_ref().unwrap_or(&0), Ordering::Relaxed);
         over.over.store(true, Ordering::Relaxed);
         (last, watching.join().expect("the reader does not panic"))
@@ -148,15 +167,33 @@ impl Watch {
     }
 }
 
-fn engine_run(scratch: &Scratch, rate: u64, interval_ms: u64, time: Duration) -> Result<Vec<f64>, String> {
+fn engine_run(scratch: &Scratch, way: Way, rate: u64, interval_ms: u64, time: Duration) -> Result<Vec<f64>, String> {
     let file = scratch.fresh("events.csv")?;
     Feed::create(&file, Lines::Numbered, KEYS)?;
-    let plan = subject::plan(scratch.path(), &PIPELINE.replace("INTERVAL", &interval_ms.to_string()))?;
+    let plan = subject::plan(scratch.path(), &pipeline(way, interval_ms))?;
     let store = subject::open(&plan, &scratch.fresh("store")?)?;
     let engine = subject::start(&plan, &store, 1);
-    wait_for_records(engine.handle(), KEYS)?;
-    let result = latencies(&file, rate, time, |watch| read_newest(&plan, &store, watch));
-    engine.handle().stop();
+    let handle = engine.handle().clone();
+    let watch = |watch: &Watch| read_newest(&plan, &store, watch);
+    let result = match way {
+        Way::Appended => {
+            wait_for_records(&handle, KEYS)?;
+            let feed = Feed { lines: Lines::Numbered, keys: KEYS, rate, first: KEYS };
+            latencies(feed, time, appending(&file)?, watch)
+        }
+        Way::Posted => {
+            handle.wait(|p| !matches!(p, Phase::Rehydrating));
+            let push = |text: &[u8]| {
+                let push = Push { format: PushFormat::Ndjson, payload: text.to_vec(), idempotency_key: None };
+                handle.push("events", push).map(|_| ()).map_err(|e| e.to_string())
+            };
+            push(&Feed::first_lines(Lines::Json, KEYS))?;
+            wait_for_records(&handle, KEYS)?;
+            let feed = Feed { lines: Lines::Json, keys: KEYS, rate, first: KEYS };
+            latencies(feed, time, push, watch)
+        }
+    };
+    handle.stop();
     let ended = engine.wait();
     store.close();
     drop(store);
@@ -197,7 +234,8 @@ fn bare_run(scratch: &Scratch, rate: u64, time: Duration) -> Result<Vec<f64>, St
     let failed = |e: std::io::Error| format!("{}: {e}", file.display());
     let mut input = File::open(&file).map_err(failed)?;
     input.seek(SeekFrom::End(0)).map_err(failed)?;
-    let result = latencies(&file, rate, time, |watch| bare_loop(input, &log, watch));
+    let feed = Feed { lines: Lines::Numbered, keys: KEYS, rate, first: KEYS };
+    let result = latencies(feed, time, appending(&file)?, |watch| bare_loop(input, &log, watch));
     scratch.remove("log")?;
     result
 }

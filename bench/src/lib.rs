@@ -98,6 +98,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_pipeline_is_planned() {
+        let pipelines = [
+            aggregate::PIPELINE.to_owned(),
+            lookup::PIPELINE.to_owned(),
+            latency::pipeline(latency::Way::Appended, 1),
+            latency::pipeline(latency::Way::Posted, 1),
+            recovery::PIPELINE.to_owned(),
+            memory::PIPELINE.to_owned(),
+        ];
+        for text in pipelines {
+            subject::plan(&PathBuf::new(), &text).unwrap();
+        }
+    }
+
+    #[test]
     fn a_bench_of_another_name_is_refused_with_the_names_there_are() {
         let options = Options { json: true, quick: true, dir: PathBuf::new(), thalweg: PathBuf::new() };
         let message = run("nothing", &options).unwrap_err();

@@ -17,15 +17,14 @@ use rustc_hash::FxBuildHasher;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-use crate::feed::{Feed, Lines};
+use crate::feed::{Feed, Lines, appending};
 use crate::http::{self, Load};
 use crate::machine::Scratch;
 use crate::measure::{Rng, Samples};
 use crate::report::Report;
 use crate::{Options, subject};
 
-const PIPELINE: &str = r#"
-[pipeline]
+pub const PIPELINE: &str = r#"
 name = "bench_lookup"
 
 [sources.events]
@@ -79,7 +78,7 @@ pub fn run(options: &Options, scratch: &Scratch, report: &mut Report) -> Result<
             let start = Instant::now();
             // The feed goes before and after the load, so that ingestion is in full flow all the while.
             let lead = Duration::from_millis(300);
-            let feeding = scope.spawn(move || feed.run(path, start, time + 2 * lead));
+            let feeding = scope.spawn(move || feed.run(start, time + 2 * lead, appending(path)?));
             std::thread::sleep(lead);
             let before = (handle.status().sources[0].records, Instant::now());
             let load = http::load(address, CONNECTIONS, time, "/v1/views/by_key/", keys);

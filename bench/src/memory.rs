@@ -14,8 +14,7 @@ use crate::measure::{Rng, Samples};
 use crate::report::Report;
 use crate::subject::Daemon;
 
-const PIPELINE: &str = r#"
-[pipeline]
+pub const PIPELINE: &str = r#"
 name = "bench_memory"
 
 [sources.items]

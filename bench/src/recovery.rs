@@ -19,8 +19,7 @@ use crate::report::Report;
 use crate::subject::Daemon;
 use crate::{Options, http};
 
-const PIPELINE: &str = r#"
-[pipeline]
+pub const PIPELINE: &str = r#"
 name = "bench_recovery"
 
 [sources.orders]
