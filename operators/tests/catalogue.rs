@@ -71,7 +71,7 @@ fn mistakes_are_told_at_their_place() {
     check("operator = \"join\"\nleft = \"trips\"\nright = \"clicks\"", &["`on` is missing"]);
     check(
         "operator = \"join\"\nleft = \"trips\"\nright = \"clicks\"\non = [\"zone\"]\nkind = \"outer\"",
-        &["kind", "zone"],
+        &["zone", "kind"],
     );
     check("operator = \"top\"\ninput = \"trips\"\norder = [\"fair desc\"]\nk = 0", &["k", "fair"]);
     check(

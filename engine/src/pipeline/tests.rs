@@ -344,7 +344,7 @@ fn broken_toml_is_told_with_its_line() {
         4: this is not TOML: string values must be quoted, expected literal string",
     );
     check_added(
-        "[steps.s]\noperator = \"pick\"\ninput = \"trips\"\n[steps.s]\noperator = \"pick\"\n",
+        "[steps.s]\noperator = \"pick\"\ninput = \"trips\"\n[steps.s]\nfilter = \"pick\"\n",
         "15: `s` is given twice",
     );
     check_added(

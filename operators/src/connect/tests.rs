@@ -541,7 +541,8 @@ fn sections_are_planned_or_every_mistake_in_them_is_named() {
          [sources.c]\ntype = 'file'\npath = 'x.csv'\ntimestamp_format = '%J'\nformat = 'xml'\ncolumns = { k = 'int64' }
          [sources.d]\ntype = 'http'
          [sources.e]\ntype = 'generate'\ntable = 'order'\ndrivers = 0\nhours = 1\ndays = 1
-         [sources.f]\ntype = 'generate'\ntable = 'trips'\nspeed = -1\ncolumns = { rewards = 'float64', to_cell = 'int64' }",
+         [sources.f]\ntype = 'generate'\ntable = 'trips'\nspeed = -1\n
+         [sources.g]\ntype = 'generate'\ntable = 'trips'\ncolumns = { rewards = 'float64', to_cell = 'int64' }",
     )
     .unwrap_err();
     let expected = [
