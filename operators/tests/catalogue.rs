@@ -73,7 +73,7 @@ fn mistakes_are_told_at_their_place() {
         "operator = \"join\"\nleft = \"trips\"\nright = \"clicks\"\non = [\"zone\"]\nkind = \"outer\"",
         &["zone", "kind"],
     );
-    check("operator = \"top\"\ninput = \"trips\"\norder = [\"fair desc\"]\nk = 0", &["k", "fair"]);
+    check("operator = \"top\"\ninput = \"trips\"\norder = [\"fair desc\"]\nk = 0", &["fair", "k"]);
     check(
         "operator = \"td_value\"\ninput = \"clicks\"\nstate = \"page\"\nnext_state = \"secs\"\nreward = \"secs\"\nalpha = 0.1\ngamma = 0.9",
         &["they must be the same"],
