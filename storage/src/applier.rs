@@ -311,17 +311,14 @@ impl Applier {
             };
             self.shared.work.eased.notify_all();
             let mut state = lock(&self.shared.work.state);
-            while !state.closed && !state.wanted && !more {
-                if state.error.is_some() {
-                    state = self
-                        .shared
-                        .work
-                        .wake
-                        .wait_timeout(state, Duration::from_secs(1))
-                        .map_or_else(|e| e.into_inner().0, |w| w.0);
-                    break;
-                }
-                state = self.shared.work.wake.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+            if !state.closed && !state.wanted && !more {
+                // Now and then it looks by itself, too: for work that failed, and for what became due unasked.
+                state = self
+                    .shared
+                    .work
+                    .wake
+                    .wait_timeout(state, Duration::from_secs(1))
+                    .map_or_else(|e| e.into_inner().0, |w| w.0);
             }
             if state.closed {
                 return;
