@@ -69,16 +69,15 @@ fn same(got: &Value, expected: &Value) -> bool {
     }
 }
 
-/// A Python with DuckDB: `THALWEG_PYTHON`, or the virtual environment `scripts/setup-python` makes.
+/// A Python with DuckDB: `THALWEG_PYTHON`, or what `scripts/setup-python` finds or makes.
 fn python() -> PathBuf {
     if let Some(python) = std::env::var_os("THALWEG_PYTHON") {
         return python.into();
     }
-    let cache = std::env::var_os("THALWEG_CACHE")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("a home folder")).join(".cache/thalweg"));
-    let venv = cache.join("venv/bin/python");
-    if venv.exists() { venv } else { PathBuf::from("python3") }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/setup-python");
+    let output = Command::new(&script).output().unwrap_or_else(|e| panic!("{}: {e}", script.display()));
+    assert!(output.status.success(), "no Python with DuckDB: {}", text(&output));
+    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
 }
 
 #[test]

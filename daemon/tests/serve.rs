@@ -250,10 +250,10 @@ fn a_repeated_push_is_applied_once() {
     let mut daemon = Daemon::start(api::Options::default());
     let key = ("idempotency-key", "k1");
     let (_, first) = daemon.push("items", &[NDJSON, key], "{\"id\":1,\"v\":\"a\"}\n");
-    daemon.push("items", &[JSON], r#"{"id":1,"v":"b"}"#);
+    let (_, other) = daemon.push("items", &[JSON], r#"{"id":1,"v":"b"}"#);
     let (status, second) = daemon.push("items", &[NDJSON, key], "{\"id\":1,\"v\":\"a\"}\n");
     assert_eq!((status, &second["repeated"], &second["epoch"]), (200, &json!(true), &first["epoch"]));
-    assert_eq!(daemon.get("/v1/views/copy/1").1["v"], "b");
+    assert_eq!(daemon.get(&format!("/v1/views/copy/1?min_epoch={}", other["epoch"])).1["v"], "b");
     let (status, conflict) = daemon.push("items", &[NDJSON, key], "{\"id\":9,\"v\":\"z\"}\n");
     assert_eq!((status, &conflict["code"]), (409, &json!("idempotency_conflict")));
     daemon.stop();
