@@ -6,9 +6,9 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use engine::operator::{Context, HistoryOperator, StepKind, TableOperator};
 use engine::plan::{Origin, PlannedSource, PlannedStep, Route, Settings, StepInput, StepOutput, StepPlan};
+use engine::script::Script;
 use engine::{Engine, Options, Plan, relation_specs};
 use storage::Store;
-use testkit::Script;
 use types::{Column, Delta, RowCodec, Schema, Type, Value};
 
 fn column(name: &str, ty: Type) -> Column {
