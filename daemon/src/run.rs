@@ -71,7 +71,7 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
         signal.stop();
     });
     let shown = handle.clone();
-    std::thread::spawn(move || progress::show(&shown, false));
+    std::thread::spawn(move || progress::show(&shown));
 
     let phase = handle.wait(|phase| matches!(phase, Phase::Ended | Phase::Failed(_)));
     let failed = match &phase {

@@ -284,13 +284,13 @@ impl Shared {
             input: from_all,
             committed: Arc::new(Mutex::new(start.remap.clone())),
         };
-        if start.epoch() > 0 {
-            if let Err((divergent, place)) = committer.rehydrate()? {
-                drop(to_workers);
-                drop(committer);
-                drop(guards);
-                return Ok(Some((divergent.0, place)));
-            }
+        if start.epoch() > 0
+            && let Err((divergent, place)) = committer.rehydrate()?
+        {
+            drop(to_workers);
+            drop(committer);
+            drop(guards);
+            return Ok(Some((divergent.0, place)));
         }
         self.metrics.rehydration.set(1.0);
         self.set_phase(Phase::Live);

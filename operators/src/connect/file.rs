@@ -220,6 +220,7 @@ pub(crate) struct FileConnector {
     left: Option<File>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "a connector has one")]
 enum Open {
     Text(Box<Text>),
     Columns(Columns),
