@@ -44,7 +44,7 @@ impl Connector for Open {
         if self.at >= rows.len() {
             return Ok(Next::End);
         }
-        let end = rows.len().min(self.at + self.script.chunk_rows);
+        let end = rows.len().min(self.at.saturating_add(self.script.chunk_rows));
         let columns = self.script.columns.clone();
         let schema = Schema { columns, key: Vec::new(), event_time: None, append_only: true };
         let batch = RowCodec::new(&schema).batch(&rows[self.at..end]);

@@ -73,7 +73,7 @@ pub enum Failure {
         /// The rows it has and the first has not.
         unexpected: Vec<String>,
     },
-    /// The engine stopped.
+    /// A run broke off: the engine stopped, or there was no store to run in.
     Broken {
         /// In which run.
         run: Run,
@@ -114,7 +114,7 @@ fn outcome(plan: &Plan, test: &PlanTest, folder: &Path) -> Outcome {
             (Ok(ended), Some(first)) => failures.extend(unlawful(run, first, &ended, &plan.concealed)),
         }
     }
-    Outcome { name: test.name.clone(), line: test.line, failures }
+    Outcome { name: plan.concealed.hide(&test.name), line: test.line, failures }
 }
 
 /// The plan with the given rows for sources, cut as the run wants it.
@@ -261,7 +261,7 @@ impl Outcome {
                     write_rows(&mut out, missing, unexpected);
                 }
                 Failure::Broken { run, reason } => {
-                    let _ = writeln!(out, "{file}:{}: {}, the engine stopped: {reason}", self.line, run.text());
+                    let _ = writeln!(out, "{file}:{}: the run {} broke: {reason}", self.line, run.text());
                 }
             }
         }

@@ -292,13 +292,13 @@ fn cells_of_every_type_are_given_and_expected() {
 fn what_comes_from_the_environment_is_not_shown() {
     check(
         r#"[[tests]]
-        name = "secret"
+        name = "${SECRET} stays secret"
         given.orders = [{ order = 1, note = "${SECRET}!" }, { note = "${SECRET}!" }]
         expect.orders = [{ order = 1, note = "hunter" }]
         expect.faults = [{ raw = "" }]
         "#,
         r#"
-        p:2: the test `secret` failed
+        p:2: the test `${SECRET} stays secret` failed
         p:5: `orders` has other rows than expected
           missing    {"order":1,"note":"hunter"}
           unexpected {"order":1,"note":"${SECRET}!"}
