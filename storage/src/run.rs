@@ -101,7 +101,9 @@ impl Run {
 
     /// The memory it takes.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes.len() + self.offsets.len() * size_of::<u32>() + self.filter.len() * size_of::<[u64; 8]>()
+        self.bytes.len()
+            + self.offsets.len() * size_of::<u32>()
+            + self.filter.len() * size_of::<[u64; 8]>()
             + self.fences.len() * size_of::<u64>()
     }
 

@@ -512,6 +512,7 @@ fn mistakes_in_tests_are_told() {
         15: [tests.1] `trips` must be a list of rows, each a table of column = value, found an integer
         16: [tests.1] there is no source `tripz`; did you mean `trips`?
         17: [tests.1] there is no relation `driver`; did you mean `drivers`?
+        18: [tests.1] `trips` is a stream whose rows pass by: it has none in the end
         18: [tests.1] `trips` must be a list of rows, found an integer
         19: [tests.2] `given` is missing: expected a table of relations with their rows
         19: [tests.2] `expect` is missing: expected a table of relations with their rows
