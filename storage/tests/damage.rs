@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::*;
-use storage::{Consequence, CrashPoint, EpochCommit, Error, JournalEntry, Options, Store};
+use storage::{Consequence, CrashPoint, Error, JournalEntry, Options, Store};
 
 /// A store with `epochs` epochs, closed as a crash leaves it: the log is not flushed into files.
 fn made(path: &Path, epochs: u64, change: impl Fn(&mut Options)) -> Model {
