@@ -2,6 +2,10 @@
 //!
 //! Groups are found by hash and numbered; everything kept of a group stands under its number in plain columns, so that
 //! an epoch is a few tight loops over its rows. What an epoch did not touch costs nothing.
+//!
+//! What the output shows of a group is not kept: it follows from what is. An epoch first finds the groups it touches and
+//! takes down what they show, then adds its rows, takes down what they show now, and emits the difference: in key order,
+//! each old row before its new one, which is how the store wants them.
 
 use std::sync::Arc;
 
@@ -15,7 +19,7 @@ use engine::catalogue::{Model, OperatorDef, OptionDef, Relations, Row};
 use engine::operator::{Context, StepKind, TableOperator};
 use engine::pipeline::Section;
 use engine::plan::{Route, StepInput, StepOutput, StepPlan};
-use types::{Column, Delta, RowCodec, Schema, Type, Value};
+use types::{Column, Delta, RowCodec, Schema, Type, Value, shard_of};
 
 use crate::exact_sum::{ExactSum, naive_sum};
 use crate::expression::{Expression, evaluate_row};
@@ -322,34 +326,28 @@ struct Aggregate {
     rows: Vec<i64>,
     /// The last step that touched each group.
     touched_at: Vec<u32>,
-    /// Whether each group is in the output.
-    shown: Vec<bool>,
-    /// What the output shows of each group, a column each.
-    cells: Vec<Cells>,
     kept: Vec<Kept>,
-    /// The groups this step touched, in no order that matters.
-    touched: Vec<u32>,
     step: u32,
-    /// Scratch: the group of each row of a batch.
+}
+
+/// A batch of an epoch: its rows, the group of each, and the values of all arguments.
+struct Batch {
+    delta: Delta,
     numbers: Vec<u32>,
+    values: Vec<ArrayRef>,
 }
 
 impl Aggregate {
     fn new(shape: Arc<Shape>) -> Aggregate {
         let by: Vec<Type> = shape.by.iter().map(|i| shape.input.columns[*i].ty).collect();
-        let outputs = shape.schema.columns.iter().skip(shape.by.len());
         Aggregate {
             refusal: Refusal::new(&shape.relation, &shape.input),
             schema: shape.schema.arrow(),
             groups: Groups::new(&by),
             rows: Vec::new(),
             touched_at: Vec::new(),
-            shown: Vec::new(),
-            cells: outputs.map(|c| Cells::new(c.ty)).collect(),
             kept: shape.arguments.iter().map(|a| Kept::new(a, shape.input.append_only)).collect(),
-            touched: Vec::new(),
             step: 0,
-            numbers: Vec::new(),
             shape,
         }
     }
@@ -379,110 +377,115 @@ impl Aggregate {
         self.arguments(delta.take(&good), context)
     }
 
-    /// Finds the group of every row, and counts the rows.
-    fn number(&mut self, delta: &Delta) {
+    /// Finds the group of every row, and notes the groups that were not touched before.
+    fn number(&mut self, delta: &Delta, touched: &mut Vec<u32>) -> Vec<u32> {
         let by: Vec<ArrayRef> = self.shape.by.iter().map(|i| delta.column(*i).clone()).collect();
-        self.groups.number(&by, &mut self.numbers);
+        let mut numbers = Vec::with_capacity(delta.len());
+        self.groups.number(&by, &mut numbers);
         self.grow();
-        for (row, group) in self.numbers.iter().enumerate() {
-            let g = *group as usize;
-            self.rows[g] += delta.diff(row);
-            if self.touched_at[g] != self.step {
-                self.touched_at[g] = self.step;
-                self.touched.push(*group);
+        for group in &numbers {
+            let at = &mut self.touched_at[*group as usize];
+            if *at != self.step {
+                *at = self.step;
+                touched.push(*group);
             }
         }
+        numbers
     }
 
     fn grow(&mut self) {
         let len = self.groups.len();
         self.rows.resize(len, 0);
         self.touched_at.resize(len, 0);
-        self.shown.resize(len, false);
-        self.cells.iter_mut().for_each(|c| c.resize(len));
         self.kept.iter_mut().for_each(|k| k.resize(len));
     }
 
-    /// What an output shows for some groups now.
-    fn compute(&self, output: Output, groups: &[u32]) -> Cells {
-        let counts = |a: usize| self.kept[a].counts.as_ref().unwrap_or(&self.rows);
-        match output {
-            Output::Rows => Cells::ints(groups.iter().map(|g| self.rows[*g as usize])),
-            Output::Count(a) => Cells::ints(groups.iter().map(|g| counts(a)[*g as usize])),
-            Output::Sum(a) => self.kept[a].sum.show(groups, counts(a)),
-            Output::Avg(a) => self.kept[a].sum.show_mean(groups, counts(a)),
-            Output::Min(a) => self.kept[a].extremes.show(groups, true, self.shape.arguments[a].expression.ty),
-            Output::Max(a) => self.kept[a].extremes.show(groups, false, self.shape.arguments[a].expression.ty),
+    /// Adds an epoch's rows to what is kept of their groups.
+    fn add(&mut self, batches: &[Batch]) {
+        for Batch { delta, numbers, values } in batches {
+            if delta.is_insert_only() {
+                numbers.iter().for_each(|g| self.rows[*g as usize] += 1);
+            } else {
+                numbers.iter().enumerate().for_each(|(row, g)| self.rows[*g as usize] += delta.diff(row));
+            }
+            for (kept, array) in self.kept.iter_mut().zip(values) {
+                kept.add(numbers, array, delta);
+            }
+        }
+        // Within an epoch a row may go before it comes; extremes want it the other way round.
+        for Batch { delta, numbers, values } in batches.iter().filter(|b| !b.delta.is_insert_only()) {
+            for (kept, array) in self.kept.iter_mut().zip(values) {
+                kept.extremes.take(numbers, array, delta);
+            }
         }
     }
 
-    /// Emits what changed, stores it, and lets go of empty groups.
-    fn finish(&mut self, context: &mut Context) {
-        let touched = std::mem::take(&mut self.touched);
-        let new: Vec<Cells> = self.shape.outputs.iter().map(|o| self.compute(*o, &touched)).collect();
-        let mut before = Vec::with_capacity(touched.len());
-        let mut after = Vec::with_capacity(touched.len());
-        let mut after_groups = Vec::with_capacity(touched.len());
-        for (i, group) in touched.iter().enumerate() {
-            let g = *group as usize;
-            let (was, is) = (self.shown[g], self.rows[g] > 0);
-            if was && is && self.cells.iter().zip(&new).all(|(old, new)| old.same(g, new, i)) {
+    /// Appends what the output shows of some groups now to its columns.
+    fn show(&self, groups: &[u32], cells: &mut [Cells]) {
+        for (output, cells) in self.shape.outputs.iter().zip(cells) {
+            self.show_one(*output, groups, cells);
+        }
+    }
+
+    fn show_one(&self, output: Output, groups: &[u32], cells: &mut Cells) {
+        let counts = |a: usize| self.kept[a].counts.as_ref().unwrap_or(&self.rows);
+        let ty = |a: usize| self.shape.arguments[a].expression.ty;
+        match output {
+            Output::Rows => cells.ints(groups.iter().map(|g| self.rows[*g as usize])),
+            Output::Count(a) => cells.ints(groups.iter().map(|g| counts(a)[*g as usize])),
+            Output::Sum(a) => self.kept[a].sum.show(groups, counts(a), cells),
+            Output::Avg(a) => self.kept[a].sum.show_mean(groups, counts(a), cells),
+            Output::Min(a) => self.kept[a].extremes.show(groups, true, ty(a), cells),
+            Output::Max(a) => self.kept[a].extremes.show(groups, false, ty(a), cells),
+        }
+    }
+
+    /// Emits what changed of the touched groups. `was` are their rows before the epoch; `cells` show them before it and
+    /// then, behind that, after it.
+    fn emit(&self, touched: &[u32], was: &[i64], cells: &[Cells], context: &mut Context) {
+        let mut groups = Vec::with_capacity(2 * touched.len());
+        let mut places = Vec::with_capacity(2 * touched.len());
+        let mut diffs = Vec::with_capacity(2 * touched.len());
+        for (old, group) in touched.iter().enumerate() {
+            let new = touched.len() + old;
+            let (was, is) = (was[old] > 0, self.rows[*group as usize] > 0);
+            if was && is && cells.iter().all(|c| c.same(old, new)) {
                 continue;
             }
-            if was {
-                before.push(*group);
-            }
-            if is {
-                after.push(i as u32);
-                after_groups.push(*group);
+            for (place, diff) in [(old, -1), (new, 1)].into_iter().filter(|(_, d)| if *d < 0 { was } else { is }) {
+                groups.push(*group);
+                places.push(place as u32);
+                diffs.push(diff);
             }
         }
-        context.emit(0, Delta::delete(self.batch(&before, &self.cells, &before)));
-        context.emit(0, Delta::insert(self.batch(&after_groups, &new, &after)));
-        for (old, new) in self.cells.iter_mut().zip(&new) {
-            old.set(&after_groups, new, &after);
-        }
-        if self.shape.input.append_only {
-            // Every touched group: what is kept may change where what is shown does not (a term below the sum's last bit).
-            self.store(&touched, context);
-        }
-        for group in &touched {
-            let g = *group as usize;
-            self.shown[g] = self.rows[g] > 0;
-            if self.rows[g] == 0 {
-                self.kept.iter_mut().for_each(|k| k.clear(g));
-                self.groups.remove(*group);
-            }
-        }
-        self.touched = touched;
-        self.touched.clear();
-    }
-
-    fn batch(&self, groups: &[u32], cells: &[Cells], places: &[u32]) -> RecordBatch {
         if groups.is_empty() {
-            return RecordBatch::new_empty(self.schema.clone());
+            return;
         }
-        let mut columns = self.groups.columns(groups);
-        columns.extend(
-            cells
-                .iter()
-                .zip(self.shape.schema.columns.iter().skip(self.shape.by.len()))
-                .map(|(c, column)| c.array(places, column.ty)),
-        );
-        RecordBatch::try_new(self.schema.clone(), columns).expect("the planned columns")
+        let mut columns = self.groups.columns(&groups);
+        let shown = self.shape.schema.columns.iter().skip(self.shape.by.len());
+        columns.extend(cells.iter().zip(shown).map(|(c, column)| c.array(&places, column.ty)));
+        let rows = RecordBatch::try_new(self.schema.clone(), columns).expect("the planned columns");
+        context.emit(0, Delta::new(rows, diffs));
     }
 
+    /// Writes what is kept of some groups, in the order of its keys: shard first.
     fn store(&self, groups: &[u32], context: &mut Context) {
-        let mut key = Vec::new();
+        let (mut keys, mut ends) = (Vec::new(), vec![0]);
+        // Numbers sort faster than pairs: the shard, and behind it the place in `groups`.
+        let mut order: Vec<u64> = Vec::with_capacity(groups.len());
+        for (at, group) in groups.iter().enumerate() {
+            self.groups.key(*group, &mut keys);
+            order.push(u64::from(shard_of(&keys[ends[at]..])) << 32 | at as u64);
+            ends.push(keys.len());
+        }
+        order.sort_unstable();
         let mut value = Vec::new();
-        for group in groups {
-            let g = *group as usize;
-            key.clear();
-            self.groups.key(*group, &mut key);
+        for at in order.into_iter().map(|o| o as u32 as usize) {
+            let g = groups[at] as usize;
             value.clear();
             value.extend_from_slice(&self.rows[g].to_le_bytes());
             self.kept.iter().for_each(|k| k.encode(g, &mut value));
-            context.put_state(&key, &[], Some(&value));
+            context.put_state(&keys[ends[at]..ends[at + 1]], &[], Some(&value));
         }
     }
 }
@@ -494,39 +497,33 @@ impl TableOperator for Aggregate {
         let mut rest = value;
         self.rows[group as usize] = i64::from_le_bytes(take(&mut rest, 8).try_into().expect("eight bytes"));
         self.kept.iter_mut().for_each(|k| k.decode(group as usize, &mut rest));
-        self.touched.push(group);
     }
 
     fn step(&mut self, inputs: Vec<Vec<Delta>>, context: &mut Context) {
-        if self.step == 0 && !self.touched.is_empty() {
-            // What was restored is what the output shows.
-            let restored = std::mem::take(&mut self.touched);
-            let cells: Vec<Cells> = self.shape.outputs.iter().map(|o| self.compute(*o, &restored)).collect();
-            let places: Vec<u32> = (0..restored.len() as u32).collect();
-            for (all, restored_cells) in self.cells.iter_mut().zip(&cells) {
-                all.set(&restored, restored_cells, &places);
-            }
-            restored.iter().for_each(|g| self.shown[*g as usize] = true);
-        }
         self.step += 1;
-        let mut taken: Vec<(Delta, Vec<u32>, Vec<ArrayRef>)> = Vec::new();
+        let mut touched = Vec::new();
+        let mut batches = Vec::new();
         for delta in inputs.into_iter().flatten() {
             let (delta, values) = self.arguments(delta, context);
-            self.number(&delta);
-            for (kept, array) in self.kept.iter_mut().zip(&values) {
-                kept.add(&self.numbers, array, &delta);
-            }
-            if !delta.is_insert_only() {
-                taken.push((delta, self.numbers.clone(), values));
-            }
+            let numbers = self.number(&delta, &mut touched);
+            batches.push(Batch { delta, numbers, values });
         }
-        // Within an epoch a row may go before it comes; extremes want it the other way round.
-        for (delta, numbers, values) in taken {
-            for (kept, array) in self.kept.iter_mut().zip(&values) {
-                kept.extremes.take(&numbers, array, &delta);
-            }
+        self.groups.sort(&mut touched);
+        let was: Vec<i64> = touched.iter().map(|g| self.rows[*g as usize]).collect();
+        let shown = self.shape.schema.columns.iter().skip(self.shape.by.len());
+        let mut cells: Vec<Cells> = shown.map(|c| Cells::new(c.ty, 2 * touched.len())).collect();
+        self.show(&touched, &mut cells);
+        self.add(&batches);
+        self.show(&touched, &mut cells);
+        self.emit(&touched, &was, &cells, context);
+        if self.shape.input.append_only {
+            // Every touched group: what is kept may change where what is shown does not (a term below the sum's last bit).
+            self.store(&touched, context);
         }
-        self.finish(context);
+        for group in touched.iter().filter(|g| self.rows[**g as usize] == 0) {
+            self.kept.iter_mut().for_each(|k| k.clear(*group as usize));
+            self.groups.remove(*group);
+        }
     }
 }
 
@@ -707,20 +704,11 @@ impl Sums {
         }
     }
 
-    fn show(&self, groups: &[u32], counts: &[i64]) -> Cells {
-        let valid = |g: &u32| counts[*g as usize] > 0;
+    fn show(&self, groups: &[u32], counts: &[i64], cells: &mut Cells) {
+        let groups = groups.iter().map(|g| (*g, counts[*g as usize] > 0));
         match self {
-            Sums::Float(sums) => {
-                let values = groups.iter().map(|g| sums[*g as usize].value()).collect();
-                Cells { data: Data::Float(values), valid: groups.iter().map(valid).collect() }
-            }
-            _ => {
-                let totals: Vec<Option<i128>> = groups.iter().map(|g| self.whole(*g).filter(|_| valid(g))).collect();
-                Cells {
-                    valid: totals.iter().map(Option::is_some).collect(),
-                    data: Data::Decimal(totals.into_iter().map(Option::unwrap_or_default).collect()),
-                }
-            }
+            Sums::Float(sums) => cells.floats(groups.map(|(g, valid)| valid.then(|| sums[g as usize].value()))),
+            _ => cells.decimals(groups.map(|(g, valid)| self.whole(g).filter(|_| valid))),
         }
     }
 
@@ -738,16 +726,16 @@ impl Sums {
         (sum.unsigned_abs() < 10u128.pow(38)).then_some(sum)
     }
 
-    fn show_mean(&self, groups: &[u32], counts: &[i64]) -> Cells {
-        let mut cells = self.show(groups, counts);
-        let count = |i: usize| counts[groups[i] as usize] as f64;
-        let means = match &cells.data {
-            Data::Float(sums) => sums.iter().enumerate().map(|(i, s)| one_form(s / count(i))).collect(),
-            Data::Decimal(sums) => sums.iter().enumerate().map(|(i, s)| one_form(*s as f64 / count(i))).collect(),
-            _ => unreachable!("sums are floats or decimals"),
+    fn show_mean(&self, groups: &[u32], counts: &[i64], cells: &mut Cells) {
+        let groups = groups.iter().map(|g| (*g, counts[*g as usize]));
+        let mean = |(g, count): (u32, i64)| {
+            let sum = match self {
+                Sums::Float(sums) => Some(sums[g as usize].value()),
+                _ => self.whole(g).map(|s| s as f64),
+            };
+            sum.filter(|_| count > 0).map(|s| one_form(s / count as f64))
         };
-        cells.data = Data::Float(means);
-        cells
+        cells.floats(groups.map(mean));
     }
 }
 
@@ -813,33 +801,21 @@ impl Extremes {
         }
     }
 
-    fn show(&self, groups: &[u32], least: bool, ty: Type) -> Cells {
+    fn show(&self, groups: &[u32], least: bool, ty: Type, cells: &mut Cells) {
         match self {
             Extremes::None => unreachable!("planned with extremes"),
             Extremes::Small(ends) => {
-                let found = ends.show(groups, least);
-                let valid = found.iter().map(Option::is_some).collect();
-                let keys = found.into_iter().map(|k| k.copied().unwrap_or_default());
-                let data = match ty {
-                    Type::Float64 => Data::Float(keys.map(float_of_order).collect()),
-                    Type::Bool => Data::Int(keys.map(|k| k as i64).collect()),
-                    _ => Data::Int(keys.map(|k| (k ^ 1 << 63) as i64).collect()),
-                };
-                Cells { data, valid }
-            }
-            Extremes::Large(ends) => {
-                let found = ends.show(groups, least);
-                let valid = found.iter().map(Option::is_some).collect();
-                Cells {
-                    data: Data::Decimal(found.into_iter().map(|k| k.copied().unwrap_or_default()).collect()),
-                    valid,
+                let keys = groups.iter().map(|g| ends.end(*g, least).copied());
+                match ty {
+                    Type::Float64 => cells.floats(keys.map(|k| k.map(float_of_order))),
+                    Type::Bool => cells.nullable_ints(keys.map(|k| k.map(|k| k as i64))),
+                    _ => cells.nullable_ints(keys.map(|k| k.map(|k| (k ^ 1 << 63) as i64))),
                 }
             }
+            Extremes::Large(ends) => cells.decimals(groups.iter().map(|g| ends.end(*g, least).copied())),
             Extremes::Text(ends) => {
-                let found = ends.show(groups, least);
-                let valid = found.iter().map(Option::is_some).collect();
-                let text = |k: Option<&Box<[u8]>>| String::from_utf8_lossy(k.map_or(&[], |k| k)).as_ref().into();
-                Cells { data: Data::Text(found.into_iter().map(text).collect()), valid }
+                let text = |k: &Box<[u8]>| String::from_utf8_lossy(k).as_ref().into();
+                cells.texts(groups.iter().map(|g| ends.end(*g, least).map(text)));
             }
         }
     }
@@ -887,43 +863,32 @@ impl<K: Ord + Clone> Ends<K> {
 
     #[inline]
     fn apply(&mut self, numbers: &[u32], array: &ArrayRef, delta: &Delta, coming: bool, key: impl Fn(usize) -> K) {
-        let nulls = array.nulls();
-        for (row, group) in numbers.iter().enumerate() {
-            if nulls.is_some_and(|n| n.is_null(row)) {
-                continue;
+        let nulls = array.nulls().filter(|n| n.null_count() > 0);
+        let rows = || numbers.iter().enumerate().filter(|(row, _)| nulls.is_none_or(|n| n.is_valid(*row)));
+        match self {
+            Ends::Growing(ends) => {
+                assert!(delta.is_insert_only() || delta.diffs().iter().all(|d| *d > 0), "nothing goes from a stream");
+                rows().for_each(|(row, group)| widen(&mut ends[*group as usize], key(row)));
             }
-            let diff = delta.diff(row);
-            match self {
-                Ends::Growing(ends) => {
-                    assert!(diff > 0, "nothing goes from a stream");
-                    let key = key(row);
-                    match &mut ends[*group as usize] {
-                        None => ends[*group as usize] = Some((key.clone(), key)),
-                        Some((least, greatest)) => {
-                            if key < *least {
-                                *least = key;
-                            } else if key > *greatest {
-                                *greatest = key;
-                            }
-                        }
+            Ends::Changing(sets) => {
+                for (row, group) in rows() {
+                    match delta.diff(row) {
+                        diff if coming && diff > 0 => sets[*group as usize].add(key(row), diff),
+                        diff if !coming && diff < 0 => sets[*group as usize].take(key(row), -diff),
+                        _ => {}
                     }
                 }
-                Ends::Changing(sets) if coming && diff > 0 => sets[*group as usize].add(key(row), diff),
-                Ends::Changing(sets) if !coming && diff < 0 => sets[*group as usize].take(key(row), -diff),
-                Ends::Changing(_) => {}
             }
         }
     }
 
-    fn show(&self, groups: &[u32], least: bool) -> Vec<Option<&K>> {
-        let of = |g: &u32| {
-            let ends = match self {
-                Ends::Growing(ends) => ends[*g as usize].as_ref().map(|(l, h)| (l, h)),
-                Ends::Changing(sets) => sets[*g as usize].extremes(),
-            };
-            ends.map(|(l, h)| if least { l } else { h })
-        };
-        groups.iter().map(of).collect()
+    #[inline]
+    fn end(&self, group: u32, least: bool) -> Option<&K> {
+        let (l, h) = match self {
+            Ends::Growing(ends) => ends[group as usize].as_ref().map(|(l, h)| (l, h)),
+            Ends::Changing(sets) => sets[group as usize].extremes(),
+        }?;
+        Some(if least { l } else { h })
     }
 
     fn encode(&self, group: usize, out: &mut Vec<u8>, write: impl Fn(&K, &mut Vec<u8>)) {
@@ -938,6 +903,21 @@ impl<K: Ord + Clone> Ends<K> {
     fn decode(&mut self, group: usize, bytes: &mut &[u8], read: impl Fn(&mut &[u8]) -> K) {
         let Ends::Growing(ends) = self else { unreachable!("only streams are stored") };
         ends[group] = (take(bytes, 1)[0] == 1).then(|| (read(bytes), read(bytes)));
+    }
+}
+
+/// Makes room between two ends for a key.
+#[inline]
+fn widen<K: Ord + Clone>(ends: &mut Option<(K, K)>, key: K) {
+    match ends {
+        None => *ends = Some((key.clone(), key)),
+        Some((least, greatest)) => {
+            if key < *least {
+                *least = key;
+            } else if key > *greatest {
+                *greatest = key;
+            }
+        }
     }
 }
 
@@ -956,57 +936,55 @@ enum Data {
 }
 
 impl Cells {
-    fn new(ty: Type) -> Cells {
+    fn new(ty: Type, capacity: usize) -> Cells {
         let data = match ty {
-            Type::Float64 => Data::Float(Vec::new()),
-            Type::Decimal => Data::Decimal(Vec::new()),
-            Type::String => Data::Text(Vec::new()),
-            _ => Data::Int(Vec::new()),
+            Type::Float64 => Data::Float(Vec::with_capacity(capacity)),
+            Type::Decimal => Data::Decimal(Vec::with_capacity(capacity)),
+            Type::String => Data::Text(Vec::with_capacity(capacity)),
+            _ => Data::Int(Vec::with_capacity(capacity)),
         };
-        Cells { data, valid: Vec::new() }
+        Cells { data, valid: Vec::with_capacity(capacity) }
     }
 
-    fn ints(values: impl Iterator<Item = i64>) -> Cells {
-        let values: Vec<i64> = values.collect();
-        Cells { valid: vec![true; values.len()], data: Data::Int(values) }
+    fn ints(&mut self, values: impl ExactSizeIterator<Item = i64>) {
+        let Data::Int(data) = &mut self.data else { unreachable!("one column, one type") };
+        self.valid.resize(self.valid.len() + values.len(), true);
+        data.extend(values);
     }
 
-    fn resize(&mut self, len: usize) {
-        self.valid.resize(len, false);
-        match &mut self.data {
-            Data::Int(v) => v.resize(len, 0),
-            Data::Float(v) => v.resize(len, 0.0),
-            Data::Decimal(v) => v.resize(len, 0),
-            Data::Text(v) => v.resize(len, Box::default()),
-        }
+    fn nullable_ints(&mut self, values: impl Iterator<Item = Option<i64>>) {
+        let Data::Int(data) = &mut self.data else { unreachable!("one column, one type") };
+        extend(data, &mut self.valid, values);
     }
 
-    /// Whether the cell at one place is that of another column at its place.
-    fn same(&self, place: usize, other: &Cells, other_place: usize) -> bool {
-        if self.valid[place] != other.valid[other_place] {
+    fn floats(&mut self, values: impl Iterator<Item = Option<f64>>) {
+        let Data::Float(data) = &mut self.data else { unreachable!("one column, one type") };
+        extend(data, &mut self.valid, values);
+    }
+
+    fn decimals(&mut self, values: impl Iterator<Item = Option<i128>>) {
+        let Data::Decimal(data) = &mut self.data else { unreachable!("one column, one type") };
+        extend(data, &mut self.valid, values);
+    }
+
+    fn texts(&mut self, values: impl Iterator<Item = Option<Box<str>>>) {
+        let Data::Text(data) = &mut self.data else { unreachable!("one column, one type") };
+        extend(data, &mut self.valid, values);
+    }
+
+    /// Whether two cells are the same.
+    #[inline]
+    fn same(&self, a: usize, b: usize) -> bool {
+        if self.valid[a] != self.valid[b] {
             return false;
         }
-        !self.valid[place]
-            || match (&self.data, &other.data) {
-                (Data::Int(a), Data::Int(b)) => a[place] == b[other_place],
-                (Data::Float(a), Data::Float(b)) => a[place].to_bits() == b[other_place].to_bits(),
-                (Data::Decimal(a), Data::Decimal(b)) => a[place] == b[other_place],
-                (Data::Text(a), Data::Text(b)) => a[place] == b[other_place],
-                _ => false,
+        !self.valid[a]
+            || match &self.data {
+                Data::Int(v) => v[a] == v[b],
+                Data::Float(v) => v[a].to_bits() == v[b].to_bits(),
+                Data::Decimal(v) => v[a] == v[b],
+                Data::Text(v) => v[a] == v[b],
             }
-    }
-
-    /// Copies cells: `self[places[i]] = other[others[i]]`.
-    fn set(&mut self, places: &[u32], other: &Cells, others: &[u32]) {
-        let pairs = || places.iter().zip(others).map(|(p, o)| (*p as usize, *o as usize));
-        pairs().for_each(|(p, o)| self.valid[p] = other.valid[o]);
-        match (&mut self.data, &other.data) {
-            (Data::Int(a), Data::Int(b)) => pairs().for_each(|(p, o)| a[p] = b[o]),
-            (Data::Float(a), Data::Float(b)) => pairs().for_each(|(p, o)| a[p] = b[o]),
-            (Data::Decimal(a), Data::Decimal(b)) => pairs().for_each(|(p, o)| a[p] = b[o]),
-            (Data::Text(a), Data::Text(b)) => pairs().for_each(|(p, o)| a[p].clone_from(&b[o])),
-            _ => unreachable!("one column, one type"),
-        }
     }
 
     /// The cells at some places as an array.
@@ -1034,6 +1012,14 @@ impl Cells {
                 places.iter().map(|p| self.valid[*p as usize].then(|| &*v[*p as usize])),
             )),
         }
+    }
+}
+
+#[inline]
+fn extend<T: Default>(data: &mut Vec<T>, valid: &mut Vec<bool>, values: impl Iterator<Item = Option<T>>) {
+    for value in values {
+        valid.push(value.is_some());
+        data.push(value.unwrap_or_default());
     }
 }
 

@@ -135,12 +135,15 @@ impl ExactSum {
         let counts = self.wide.as_ref().map_or([0; 3], |w| [w.nan, w.plus, w.minus]);
         let special = counts != [0; 3];
         let wide = self.wide.as_ref().is_some_and(|w| w.limbs.iter().any(|l| *l != 0));
-        let (bytes, exponent, negative) = if wide {
-            self.total().odd_magnitude()
+        let (narrow_bytes, wide_bytes);
+        let (bytes, exponent, negative): (&[u8], i32, bool) = if wide {
+            let (bytes, exponent, negative) = self.total().odd_magnitude();
+            wide_bytes = bytes;
+            (&wide_bytes, exponent, negative)
         } else {
             let zeros = if self.window == 0 { 0 } else { self.window.trailing_zeros() };
-            let magnitude = (self.window >> zeros).unsigned_abs();
-            (magnitude.to_le_bytes().to_vec(), i32::from(self.base) + zeros as i32, self.window < 0)
+            narrow_bytes = (self.window >> zeros).unsigned_abs().to_le_bytes();
+            (&narrow_bytes, i32::from(self.base) + zeros as i32, self.window < 0)
         };
         let len = bytes.iter().rposition(|b| *b != 0).map_or(0, |p| p + 1);
         let exponent = if len == 0 { 0 } else { exponent as i16 };

@@ -83,6 +83,24 @@ impl Groups {
         }
     }
 
+    /// Puts groups in the order of their keys' bytes.
+    pub fn sort(&self, groups: &mut [u32]) {
+        match &self.table {
+            Table::Int { keys, null, .. } => {
+                let mut order: Vec<(i64, u32)> = groups.iter().map(|g| (keys[*g as usize], *g)).collect();
+                order.sort_unstable_by_key(|(key, _)| *key);
+                groups.iter_mut().zip(&order).for_each(|(g, (_, sorted))| *g = *sorted);
+                // The null group stands among the zeros by now.
+                if let Some(at) = null.and_then(|null| groups.iter().position(|g| *g == null)) {
+                    groups[..=at].rotate_right(1);
+                }
+            }
+            Table::Bytes { keys, .. } => {
+                groups.sort_unstable_by(|a, b| keys[*a as usize].cmp(&keys[*b as usize]));
+            }
+        }
+    }
+
     /// The number of the group with these key bytes.
     pub fn number_of_key(&mut self, key: &[u8]) -> u32 {
         let free = &mut self.free;
@@ -199,6 +217,26 @@ mod tests {
             fast.key(number, &mut key);
             assert_eq!(key, rows.row(i).data());
             assert_eq!(fast.number_of_key(&key), number);
+        }
+    }
+
+    #[test]
+    fn groups_are_sorted_by_their_bytes() {
+        for types in [&[Type::Int64][..], &[Type::Int64, Type::Int64]] {
+            let mut groups = Groups::new(types);
+            let column = Arc::new(Int64Array::from(vec![Some(7), Some(0), None, Some(-3), Some(i64::MIN)])) as ArrayRef;
+            let mut numbers = Vec::new();
+            groups.number(&vec![column; types.len()], &mut numbers);
+            groups.sort(&mut numbers);
+            let keys: Vec<Vec<u8>> = numbers
+                .iter()
+                .map(|g| {
+                    let mut key = Vec::new();
+                    groups.key(*g, &mut key);
+                    key
+                })
+                .collect();
+            assert!(keys.len() == 5 && keys.is_sorted(), "{keys:?}");
         }
     }
 }

@@ -4,6 +4,7 @@
 //! next open, rows that are taken in twice are the same rows, and what was applied is noted after it was.
 
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -17,8 +18,11 @@ use crate::run::{self, Run};
 use crate::store::Shared;
 use crate::{CrashPoint, Error, Options, RelationId, lock, open};
 
-/// Runs below this are merged by the commit that adds them, others here.
-const SMALL_RUN_BYTES: usize = 512 << 10;
+/// Runs below this are merged by the commits that add them, others here.
+const SMALL_RUN_BYTES: usize = 64 << 10;
+/// So many runs of about one size are merged to one, of the next size. With each size they were merged at, rows have
+/// been copied once; a lookup asks the filters of all runs. Sixteen is few copies and still few runs.
+const MERGED_TOGETHER: usize = 16;
 /// With this much in all runs together, the largest relation is moved.
 const RUNS_BYTES_SOFT: usize = 256 << 20;
 /// With this much, commits wait.
@@ -167,35 +171,43 @@ fn put_numbers(shared: &Shared, batch: &mut WriteBatch, key: &[u8], numbers: &[u
 }
 
 /// Adds an epoch's runs at the end of a list: how many of the last runs are taken away, and what comes instead. Small
-/// runs are merged geometrically, so there are only ever a few; what has grown large is left to the background.
-pub(crate) fn grow(list: &[Arc<Run>], new: Vec<Run>, horizon: Epoch) -> (usize, Vec<Arc<Run>>) {
+/// runs are merged here, so there are only ever a few; what has grown large is left to the background. `asked` as for
+/// [`Run::new`].
+pub(crate) fn grow(list: &[Arc<Run>], new: Vec<Run>, horizon: Epoch, asked: bool) -> (usize, Vec<Arc<Run>>) {
     let new: Vec<Arc<Run>> = new.into_iter().map(Arc::new).collect();
-    let [one] = new.as_slice() else { return (0, new) };
-    if one.bytes() >= SMALL_RUN_BYTES {
-        return (0, new);
+    let small = list.iter().rev().take_while(|r| r.bytes() < SMALL_RUN_BYTES).count();
+    let together: Vec<_> = list[list.len() - small..].iter().chain(&new).cloned().collect();
+    let ours = new.iter().all(|r| r.bytes() < SMALL_RUN_BYTES);
+    match mergeable(&together).filter(|at| ours && *at < small) {
+        Some(at) => (small - at, vec![Arc::new(run::merge(&together[at..], horizon, asked))]),
+        None => (0, new),
     }
-    let (mut at, mut bytes) = (list.len(), one.bytes());
-    while at > 0 && list[at - 1].bytes() < SMALL_RUN_BYTES && list[at - 1].bytes() <= 2 * bytes {
-        at -= 1;
-        bytes += list[at].bytes();
+}
+
+/// Where the last runs of a list begin that should become one: the fewest of which there are enough of one size. Sizes
+/// are told apart by powers of sixteen; smaller runs between them are taken along.
+fn mergeable(list: &[Arc<Run>]) -> Option<usize> {
+    let size = |at: usize| list[at].bytes().max(1).ilog2() / MERGED_TOGETHER.ilog2();
+    let (mut at, mut largest) = (list.len(), 0);
+    while at > 0 {
+        largest = largest.max(size(at - 1));
+        while at > 0 && size(at - 1) <= largest {
+            at -= 1;
+        }
+        if list.len() - at >= MERGED_TOGETHER {
+            return Some(at);
+        }
     }
-    if at == list.len() {
-        return (0, new);
-    }
-    let together: Vec<_> = list[at..].iter().chain(&new).cloned().collect();
-    (list.len() - at, vec![Arc::new(run::merge(&together, horizon))])
+    None
 }
 
 /// The large runs that should become one: a range of the list, if there is one. Never reaches into the small ones at
 /// the end, which belong to the commits.
-fn mergeable(list: &[Arc<Run>]) -> Option<std::ops::Range<usize>> {
+fn mergeable_large(list: &[Arc<Run>]) -> Option<Range<usize>> {
     let end = list.iter().rposition(|r| r.bytes() >= SMALL_RUN_BYTES)? + 1;
-    let (mut at, mut bytes) = (end - 1, list[end - 1].bytes());
-    while at > 0 && list[at - 1].bytes() <= 2 * bytes && bytes + list[at - 1].bytes() <= Options::APPLY_BYTES {
-        at -= 1;
-        bytes += list[at].bytes();
-    }
-    (end - at > 1).then_some(at..end)
+    let from = mergeable(&list[..end])?;
+    // What would be moved into `rows` next is not worth merging, nor is what cannot be one run.
+    (bytes_of(&list[from..end]) < Options::APPLY_BYTES).then_some(from..end)
 }
 
 fn runs_bytes(shared: &Shared) -> usize {
@@ -232,7 +244,7 @@ fn due(shared: &Shared) -> Option<RelationId> {
 
 fn wants(shared: &Shared) -> bool {
     due(shared).is_some()
-        || shared.memory().iter().any(|runs| mergeable(runs).is_some())
+        || shared.memory().iter().any(|runs| mergeable_large(runs).is_some())
         || Class::ALL.into_iter().any(|class| trim_bound(shared, class).is_some())
 }
 
@@ -347,9 +359,10 @@ impl Applier {
         let mut any = false;
         for info in &shared.relations {
             let list = shared.memory()[info.id.0 as usize].clone();
-            let Some(range) = mergeable(&list) else { continue };
-            let horizon = shared.retention.since_of(shared.is_state(info.id));
-            let merged = Arc::new(run::merge(&list[range.clone()], horizon));
+            let Some(range) = mergeable_large(&list) else { continue };
+            let state = shared.is_state(info.id);
+            let horizon = shared.retention.since_of(state);
+            let merged = Arc::new(run::merge(&list[range.clone()], horizon, !state));
             shared.update_runs(info.id, |now| {
                 // The runs taken stand in the list together: commits only touch what comes after them.
                 let at = now
@@ -393,7 +406,7 @@ impl Applier {
                 self.rows_in_memtable = false;
             }
             let path = open::staging(&shared.path).join(format!("rows-{}-{epoch}.sst", relation.0));
-            let written = shared.write_sst(&shared.rows_options, &path, |sst| {
+            let written = shared.write_sst(&shared.rows_file_options, &path, |sst| {
                 run::for_each_kept(&runs, horizon, |e| {
                     keys.write(&mut key, e.key, e.epoch);
                     format::write_row(&mut value, e.row);
@@ -448,6 +461,9 @@ impl Applier {
                 .delete_file_in_range_cf(shared.family(format::CHANGES), first, end)
                 .map_err(|e| Error::failed("remove", "files of old changes", e))?;
             shared.work.trimmed[class as usize].store(bound, Ordering::Relaxed);
+            // A segment holds both classes.
+            let both = Class::ALL.map(|class| shared.work.trimmed[class as usize].load(Ordering::Relaxed));
+            shared.segments.trim(both[0].min(both[1]))?;
         }
         Ok(())
     }

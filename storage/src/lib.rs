@@ -31,6 +31,7 @@ mod open;
 mod options;
 mod retention;
 mod run;
+mod segments;
 mod snapshot;
 mod store;
 mod verify;

@@ -10,7 +10,7 @@ use types::{Digest, Epoch};
 use crate::format::{self, CHUNK_HEADER, CommitRecord};
 use crate::open::Damage;
 use crate::store::Shared;
-use crate::{Consequence, Error, RelationId, RelationKind, Store, journal, run};
+use crate::{Consequence, Error, RelationId, RelationInfo, RelationKind, Store, journal, run, store};
 
 /// More problems than this are counted, not listed.
 const PROBLEMS_MAX: usize = 1_000;
@@ -246,8 +246,7 @@ fn changes(shared: &Shared, commits: &BTreeMap<Epoch, CommitRecord>, report: &mu
         };
         let epoch = Epoch::from_be_bytes(head[1..9].try_into().expect("eight bytes"));
         let relation = u32::from_be_bytes(head[9..13].try_into().expect("four bytes"));
-        let name = shared.relations.get(relation as usize).map_or("?", |r| r.name.as_str());
-        let subject = || format!("chunk {} of the changes of `{name}` in epoch {epoch}", u32::from_be_bytes(*chunk));
+        let subject = || store::chunk_subject(shared, epoch, RelationId(relation), u32::from_be_bytes(*chunk));
         format::open(key, value, subject)?;
         let (chunks, rows) = found.entry((epoch, relation)).or_default();
         *chunks += 1;
@@ -255,6 +254,10 @@ fn changes(shared: &Shared, commits: &BTreeMap<Epoch, CommitRecord>, report: &mu
     });
     for (epoch, record) in commits.range(report.since + 1..) {
         for (info, r) in shared.relations.iter().zip(&record.relations) {
+            if record.staged.is_some() {
+                staged_changes(shared, *epoch, record, info, report);
+                continue;
+            }
             let (chunks, rows) = found.get(&(*epoch, info.id.0)).copied().unwrap_or_default();
             if info.kind != RelationKind::State && (chunks, rows) != (r.chunks, r.changes) {
                 report.problem(
@@ -263,6 +266,34 @@ fn changes(shared: &Shared, commits: &BTreeMap<Epoch, CommitRecord>, report: &mu
                 );
             }
         }
+    }
+}
+
+/// Checks what an epoch changed in a relation, where it went to a segment.
+fn staged_changes(
+    shared: &Shared,
+    epoch: Epoch,
+    record: &CommitRecord,
+    info: &RelationInfo,
+    report: &mut VerifyReport,
+) {
+    let (mut bytes, mut rows) = (0, 0);
+    let read = store::for_each_chunk(shared, epoch, record, info.id, |chunk, value| {
+        bytes += value.len() as u64;
+        run::read_chunk(value, CHUNK_HEADER, |_, _| rows += 1, || {
+            store::chunk_subject(shared, epoch, info.id, chunk)
+        })
+    });
+    let committed = record.relations[info.id.0 as usize];
+    report.records += u64::from(committed.chunks);
+    report.bytes += bytes;
+    match read {
+        Err(e) => report.note(e),
+        Ok(()) if rows != committed.changes => report.problem(
+            format!("the changes of `{}` in epoch {epoch}", info.name),
+            format!("{rows} were found, and {} were committed", committed.changes),
+        ),
+        Ok(()) => {}
     }
 }
 
