@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array as _, AsArray as _};
+use arrow::array::AsArray as _;
 use arrow::datatypes::Int64Type;
 use engine::{Phase, Plan, Push, PushFormat};
 use storage::Store;

@@ -333,9 +333,9 @@ fn commands_print_the_same_whether_the_daemon_runs_or_not() {
     };
     let key = ["7919".to_owned()];
     let running = [
-        printed(&|out| drop(client::dump(&base, "copy", None, out).unwrap())),
+        printed(&|out| _ = client::dump(&base, "copy", None, out).unwrap()),
         printed(&|out| client::get(&base, "copy", &key, None, out).unwrap()),
-        printed(&|out| drop(client::faults(&base, Some("items"), None, out).unwrap())),
+        printed(&|out| _ = client::faults(&base, Some("items"), None, out).unwrap()),
     ];
     let views = printed(&|out| client::views(&base, out).unwrap());
     assert_eq!(running[0].lines().count(), 12_345);
@@ -352,9 +352,9 @@ fn commands_print_the_same_whether_the_daemon_runs_or_not() {
     daemon.stop();
     let data = daemon.folder.path();
     let stopped = [
-        printed(&|out| drop(offline::dump(data, "copy", None, out).unwrap())),
+        printed(&|out| _ = offline::dump(data, "copy", None, out).unwrap()),
         printed(&|out| offline::get(data, "copy", &key, None, out).unwrap()),
-        printed(&|out| drop(offline::faults(data, Some("items"), None, out).unwrap())),
+        printed(&|out| _ = offline::faults(data, Some("items"), None, out).unwrap()),
     ];
     assert!(running == stopped, "the bytes differ");
     // The engine may have sealed empty epochs since; what the views hold is the same.

@@ -409,19 +409,3 @@ fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Resu
     let body = response.body_mut().with_config().limit(1 << 30).read_to_string().map_err(|e| e.to_string())?;
     Ok((response.status().as_u16(), body))
 }
-
-/// The folder of real data: `THALWEG_DATA`, or `../shared/data` beside the repository. `None` where it is missing,
-/// which is a failure under CI.
-pub fn real_data() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let dir = match std::env::var_os("THALWEG_DATA") {
-        Some(dir) => root.join(dir),
-        None => root.join("../shared/data"),
-    };
-    if dir.join("README.md").exists() {
-        return Some(dir.canonicalize().unwrap());
-    }
-    assert!(std::env::var_os("CI").is_none(), "real data is missing at {}", dir.display());
-    eprintln!("skipped: no real data at {}", dir.display());
-    None
-}

@@ -82,8 +82,12 @@ pub(crate) const DEF: ConnectorDef = ConnectorDef {
 
 /// Records of a batch, at most.
 const BATCH_RECORDS: usize = 32_768;
-/// How often a followed file is looked at.
-const POLL: Duration = Duration::from_millis(20);
+/// How often a followed source is looked at whole: whether its file was replaced or cut short, whether there is a later one.
+const LOOK: Duration = Duration::from_millis(20);
+/// How often a followed file is asked for more: after a tenth of the time it has been silent, within these. So a busy
+/// file is read almost at once, a silent one costs nothing, and no gap between two records becomes much longer.
+const POLL_MIN: Duration = Duration::from_micros(500);
+const POLL_MAX: Duration = LOOK;
 
 /// A file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,8 +222,12 @@ pub(crate) struct FileConnector {
     again: Option<(String, PathBuf)>,
     /// Followed single file: the one that was read to its end. Held open so that its inode is not given to another.
     left: Option<File>,
+    /// Followed file: how long it was waited for since it last gave something, and since it was looked at whole.
+    silent: Duration,
+    unseen: Duration,
 }
 
+#[allow(clippy::large_enum_variant, reason = "a connector has one")]
 enum Open {
     Text(Box<Text>),
     Columns(Columns),
@@ -253,6 +261,8 @@ impl FileConnector {
             last: None,
             again: None,
             left: None,
+            silent: Duration::ZERO,
+            unseen: LOOK,
             options,
         };
         if !connector.options.follow {
@@ -491,6 +501,7 @@ impl FileConnector {
     }
 
     fn emit(&mut self) -> Next {
+        self.silent = Duration::ZERO;
         let end = self.place();
         let start = std::mem::replace(&mut self.anchor, end.clone());
         Next::Rows(self.rows.take(start, end))
@@ -519,6 +530,14 @@ impl FileConnector {
                 Ok(Some(columnar::gather(converted, &mut self.rows, &columns.name, before, start, end)))
             }
         }
+    }
+
+    /// Waits a little for a followed file to grow.
+    fn pause(&mut self) {
+        let pause = (self.silent / 10).clamp(POLL_MIN, POLL_MAX);
+        std::thread::sleep(pause);
+        self.silent += pause;
+        self.unseen += pause;
     }
 
     /// Whether a followed text file that has no more now may have more later. Notes if it was replaced or cut short.
@@ -555,7 +574,7 @@ impl Connector for FileConnector {
                 if !self.options.follow {
                     return Ok(Next::End);
                 }
-                std::thread::sleep(POLL);
+                std::thread::sleep(LOOK);
                 return Ok(Next::Waiting);
             }
             match &mut self.current {
@@ -579,8 +598,12 @@ impl Connector for FileConnector {
                         Read::Pause => return Ok(Next::Waiting),
                         Read::Dry if can_emit => return Ok(self.emit()),
                         Read::Dry => {
-                            if self.grows()? {
-                                std::thread::sleep(POLL);
+                            let look = self.unseen >= LOOK;
+                            if look {
+                                self.unseen = Duration::ZERO;
+                            }
+                            if !look || self.grows()? {
+                                self.pause();
                                 return Ok(Next::Waiting);
                             }
                             let Some(Open::Text(text)) = &mut self.current else { unreachable!("still the same") };

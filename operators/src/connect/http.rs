@@ -31,8 +31,8 @@ pub(crate) const DEF: ConnectorDef = ConnectorDef {
 const BATCH_RECORDS: usize = 32_768;
 /// Bytes taken from the journal at once.
 const READ_BYTES: usize = 4 << 20;
-/// How often the journal is looked at when it has nothing new.
-const POLL: Duration = Duration::from_millis(2);
+/// How long the journal is waited for before the engine is asked whether to go on.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 struct HttpOptions {
@@ -125,7 +125,7 @@ impl Connector for HttpConnector {
                 })
                 .collect();
             let Some(first) = self.entries.front() else {
-                std::thread::sleep(POLL);
+                self.env.store.journal_wait(&self.env.source, self.next_seq, PATIENCE);
                 return Ok(Next::Waiting);
             };
             if first.first_seq > self.next_seq || (first.first_seq < self.next_seq && !self.fresh) {

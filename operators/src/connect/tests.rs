@@ -577,18 +577,9 @@ fn what_infer_writes_is_a_source_that_reads_the_file() {
     }
 }
 
-/// A file of real data; `None` if there is none here, which on CI is a failure.
+/// A file of recorded data; `None` if there is none here, which on CI is a failure.
 fn real(name: &str) -> Option<PathBuf> {
-    #[allow(clippy::disallowed_methods)]
-    let (data, ci) = (std::env::var_os("THALWEG_DATA"), std::env::var_os("CI"));
-    let data = data.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"), PathBuf::from);
-    let path = data.join(name);
-    if path.exists() {
-        return Some(path);
-    }
-    assert!(ci.is_none(), "{} is missing: set THALWEG_DATA", path.display());
-    eprintln!("{} is missing: not tested", path.display());
-    None
+    Some(testkit::recorded_data()?.join(name))
 }
 
 #[test]
