@@ -68,12 +68,7 @@ pub(crate) async fn run(
     Ok(())
 }
 
-async fn connection(
-    stream: TcpStream,
-    service: Service,
-    mut closing: watch::Receiver<bool>,
-    idle: Duration,
-) {
+async fn connection(stream: TcpStream, service: Service, mut closing: watch::Receiver<bool>, idle: Duration) {
     // Answers are small; waiting to fill a packet would cost more than it saves.
     let _ = stream.set_nodelay(true);
     let mut builder = http1::Builder::new();

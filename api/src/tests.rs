@@ -123,7 +123,13 @@ impl Fixture {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
         let read = Arc::new(Read::new(store.clone(), metrics, closed, options).unwrap());
-        Fixture { service: router::Service::new(read.clone(), router::read_side(&read)), store, closing, registry, _folder: folder }
+        Fixture {
+            service: router::Service::new(read.clone(), router::read_side(&read)),
+            store,
+            closing,
+            registry,
+            _folder: folder,
+        }
     }
 
     /// Commits and publishes the next epoch with these orders.
@@ -514,8 +520,7 @@ async fn a_resume_point_that_cannot_be_served_is_refused() {
 async fn streams_end_when_the_server_does() {
     let f = Fixture::new();
     f.epoch(&[]);
-    let response =
-        f.service.call(Request::get("/v1/views/orders/changes").body(Body::empty()).unwrap()).await.unwrap();
+    let response = f.service.call(Request::get("/v1/views/orders/changes").body(Body::empty()).unwrap()).await.unwrap();
     let mut body = response.into_body();
     assert!(body.frame().await.is_some());
     f.closing.send_replace(true);
