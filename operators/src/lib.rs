@@ -2,6 +2,7 @@
 
 pub mod aggregate;
 pub mod assignment;
+pub mod auction;
 pub mod connect;
 mod exact_sum;
 pub mod expression;
@@ -20,6 +21,6 @@ pub mod top;
 pub fn catalogue() -> engine::Catalogue {
     engine::Catalogue {
         connectors: connect::connectors(),
-        operators: vec![select::DEF, aggregate::DEF, join::DEF, top::DEF, assignment::DEF, td_value::DEF],
+        operators: vec![select::DEF, aggregate::DEF, join::DEF, top::DEF, assignment::DEF, auction::DEF, td_value::DEF],
     }
 }

@@ -259,9 +259,131 @@ fn assignment() {
     }
 }
 
+/// An auction as a pipeline file says it: few nodes, few values, so that ties, refusals and full resources are common.
+fn auctioning(name: &'static str, options: &str) -> Case {
+    fn cell(random: &mut Random, schema: &Schema, column: usize) -> Value {
+        let odd = random.below(14);
+        let number = match (schema.columns[column].name.as_str(), odd) {
+            ("request" | "resource", _) => return Value::Int(random.below(6) as i64),
+            ("kind", 0) => return Value::Null,
+            ("kind", _) => return Value::Str(random.of(&["a", "a", "a", "b"]).to_owned()),
+            ("user", _) => return random.of(&[Value::Null, Value::Str("u".into()), Value::Str("v".into())]),
+            ("reliability_min" | "latency_max", 1..8) => return Value::Null,
+            (_, 0) => return random.of(&[Value::Null, Value::Float(f64::NAN), Value::Float(-0.5), Value::Float(1e300)]),
+            ("demand", _) => random.of(&[0.0, 1.0 / 3.0, 2.0 / 3.0, 1.0, 0.25]),
+            ("budget", _) => random.of(&[0.0, 0.2, 0.5, 1.0, 40.0, 60.0]),
+            ("priority", _) => random.of(&[0.0, 3.0, 8.0, 12.0]),
+            ("capacity", _) => random.of(&[0.0, 0.5, 0.7, 1.0, 1.4, 2.0]),
+            ("cost", _) => random.of(&[0.0, 0.3, 0.5, 0.8]),
+            ("x" | "y", _) => random.of(&[-50.0, 0.0, 0.0, 30.0, 170.0]),
+            ("latency_max", _) => random.of(&[0.0, 60.0, 100.0]),
+            (_, _) => random.of(&[0.5, 0.9, 0.95, 1.0]),
+        };
+        Value::Float(number)
+    }
+    let requests = schema(
+        &[
+            ("request", Type::Int64),
+            ("kind", Type::String),
+            ("user", Type::String),
+            ("demand", Type::Float64),
+            ("budget", Type::Float64),
+            ("priority", Type::Float64),
+            ("reliability_min", Type::Float64),
+            ("latency_max", Type::Float64),
+            ("x", Type::Float64),
+            ("y", Type::Float64),
+        ],
+        &[0],
+        false,
+    );
+    let resources = schema(
+        &[
+            ("resource", Type::Int64),
+            ("kind", Type::String),
+            ("capacity", Type::Float64),
+            ("cost", Type::Float64),
+            ("reliability", Type::Float64),
+            ("energy", Type::Float64),
+            ("x", Type::Float64),
+            ("y", Type::Float64),
+        ],
+        &[0],
+        false,
+    );
+    let step = planned("auction", &format!("requests = \"a\"\nresources = \"b\"\n{options}"), &[&requests, &resources]);
+    Case { name, step, inputs: [requests, resources].map(|schema| InputShape { schema, cell }).into() }
+}
+
+/// The plan of a step over relations `a`, `b`, ….
+fn planned(operator: &str, options: &str, inputs: &[&Schema]) -> engine::plan::StepPlan {
+    let mut text = "name = \"p\"\n".to_owned();
+    for (name, schema) in ["a", "b"].iter().zip(inputs) {
+        let columns: Vec<String> = schema
+            .columns
+            .iter()
+            .filter(|c| c.name != SEQ)
+            .map(|c| format!("{} = \"{}\"", c.name, c.ty))
+            .collect();
+        let keyed = if schema.append_only {
+            "event_time = \"at\"".to_owned()
+        } else {
+            format!("key = \"{}\"", schema.columns[schema.key[0]].name)
+        };
+        text += &format!(
+            "[sources.{name}]\ntype = \"file\"\npath = \"x.csv\"\nformat = \"csv\"\ncolumns = {{ {} }}\n{keyed}\n",
+            columns.join(", ")
+        );
+    }
+    text += &format!("[steps.it]\noperator = \"{operator}\"\n{options}");
+    let plan = engine::pipeline::load(std::path::Path::new("p.toml"), &text, &|_| None, &operators::catalogue());
+    plan.unwrap_or_else(|problems| panic!("{problems}\n{text}")).steps.remove(0).plan
+}
+
+const WHOLE_AUCTION: &str = "demand = \"demand\"\nbudget = \"budget\"\npriority = \"priority\"\nrequester = \"user\"\n\
+     request_reliability_min = \"reliability_min\"\nrequest_latency_max = \"latency_max\"\nrequest_type = \"kind\"\n\
+     capacity = \"capacity\"\ncost = \"cost\"\nreliability = \"reliability\"\nenergy = \"energy\"\n\
+     request_x = \"x\"\nrequest_y = \"y\"\nresource_x = \"x\"\nresource_y = \"y\"\n";
+
+const UNIT_AUCTION: &str = "budget = \"budget\"\npriority = \"priority\"\ncapacity = \"capacity\"\ncost = \"cost\"\n\
+     reliability = \"reliability\"\n";
+
+#[test]
+fn auction() {
+    let whole = |more: &str| format!("{WHOLE_AUCTION}{more}");
+    let unit = |more: &str| format!("{UNIT_AUCTION}{more}");
+    check(&auctioning("greedy auction", &whole("")), 0..60);
+    check(&auctioning("greedy auction as published", &whole("as_published = true")), 0..30);
+    check(&auctioning("greedy auction of units", &unit("scale = 0.001")), 0..30);
+    check(&auctioning("auction one to one", &whole("mechanism = \"one_to_one\"")), 0..40);
+    check(&auctioning("auction with prices", &whole("price_rounds = 4\nprice_step = 0.7\nprice_max = 3")), 0..40);
+    check(
+        &auctioning("exclusive auction with prices", &whole("mechanism = \"one_to_one\"\nprice_rounds = 2\nprice_step = 2")),
+        0..20,
+    );
+    check(&auctioning("auction with critical payments", &whole("payments = \"critical_value\"")), 0..15);
+    check(
+        &auctioning(
+            "exclusive auction with critical payments",
+            &whole("mechanism = \"one_to_one\"\npayments = \"critical_value\""),
+        ),
+        0..15,
+    );
+    check(&auctioning("clustered auction", &whole("clusters = 2")), 0..40);
+    check(&auctioning("optimal auction", &whole("mechanism = \"optimal\"\ndual_rounds = 30")), 0..40);
+    check(&auctioning("optimal clustered auction", &whole("mechanism = \"optimal\"\nclusters = 3")), 0..20);
+    check(&auctioning("optimal exclusive auction", &whole("mechanism = \"optimal\"\nexclusive = true")), 0..30);
+    check(&auctioning("optimal auction of units", &unit("mechanism = \"optimal\"")), 0..30);
+    check(
+        &auctioning("vickrey auction", &whole("mechanism = \"optimal\"\nexclusive = true\npayments = \"vcg\"")),
+        0..10,
+    );
+    check(&auctioning("vickrey auction of units", &unit("mechanism = \"optimal\"\npayments = \"vcg\"")), 0..10);
+}
+
 #[test]
 fn no_operator_is_forgotten() {
-    let held = ["select", "aggregate", "join", "top", "assignment", "td_value"];
+    let held = ["select", "aggregate", "join", "top", "assignment", "auction", "td_value"];
     for operator in operators::catalogue().operators {
         assert!(held.contains(&operator.name), "`{}` is held to no model: add its cases here", operator.name);
     }

@@ -12,7 +12,8 @@ use crate::plan::{Origin, PlannedStep, Route, StepPlan};
 
 /// Keys that name relations, alone or after an underscore (`left`, `task_input`): by these the order of planning is
 /// found. Every operator's keys keep to them.
-const INPUT_KEYS: [&str; 8] = ["input", "inputs", "left", "right", "tasks", "workers", "edges", "values"];
+const INPUT_KEYS: [&str; 10] =
+    ["input", "inputs", "left", "right", "tasks", "workers", "edges", "values", "requests", "resources"];
 
 /// Plans the steps. `known` has the sources and gets the steps' outputs; steps with mistakes are noted as unavailable.
 pub(super) fn read<'t>(
