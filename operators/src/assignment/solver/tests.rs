@@ -129,6 +129,7 @@ impl Fed {
     fn solve(&mut self) -> Repair {
         let repair = self.solver.solve();
         self.solver.check_supports();
+        self.solver.check_lists();
         for certificate in &repair.retired {
             let known = self.certificates.remove(&certificate.key.to_vec());
             assert_eq!(known.as_ref(), Some(certificate), "only what was issued is retired");
