@@ -3,18 +3,19 @@
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
-use engine::{Handle, Phase};
+use engine::{Handle, Phase, Status};
 
 /// Shows progress until the phase is final. Runs on a thread of its own.
-pub fn show(handle: &Handle, quiet: bool) {
-    let terminal = std::io::stderr().is_terminal() && !quiet;
+pub fn show(handle: &Handle) {
+    let terminal = std::io::stderr().is_terminal();
     let every = if terminal { Duration::from_millis(500) } else { Duration::from_secs(10) };
-    let mut last: Option<u64> = None;
+    let records_of = |status: &Status| status.sources.iter().map(|s| s.records).sum::<u64>();
+    let mut last = records_of(&handle.status());
     loop {
         std::thread::sleep(every);
         let status = handle.status();
-        let records: u64 = status.sources.iter().map(|s| s.records).sum();
-        let rate = last.map_or(0.0, |l| records.saturating_sub(l) as f64 / every.as_secs_f64());
+        let records = records_of(&status);
+        let rate = records.saturating_sub(last) as f64 / every.as_secs_f64();
         let faults: u64 = status.sources.iter().map(|s| s.faults).sum();
         let phase = match &status.phase {
             Phase::Rehydrating => format!("rebuilding {:.0} %", status.rehydrated * 100.0),
@@ -36,9 +37,10 @@ pub fn show(handle: &Handle, quiet: bool) {
         );
         if terminal {
             let mut err = std::io::stderr().lock();
-            let _ = write!(err, "\r\x1b[2K{line}");
+            // Without wrapping: what is longer than the terminal is wide is cut, or the line could not be taken back.
+            let _ = write!(err, "\r\x1b[2K\x1b[?7l{line}\x1b[?7h");
             let _ = err.flush();
-        } else if last.is_none_or(|l| l != records) {
+        } else if records != last {
             tracing::info!(
                 phase,
                 epoch = status.published,
@@ -49,7 +51,7 @@ pub fn show(handle: &Handle, quiet: bool) {
                 "progress"
             );
         }
-        last = Some(records);
+        last = records;
         if matches!(status.phase, Phase::Ended | Phase::Failed(_)) {
             if terminal {
                 eprintln!();

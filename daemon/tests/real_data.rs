@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use support::{THALWEG, dump, real_data, text};
+use support::{THALWEG, dump, text};
+use testkit::recorded_data;
 
 /// Runs a recorded example and compares its views with what `real_data.py` computes.
 fn check(example: &str, records: usize) {
-    let Some(data) = real_data() else { return };
+    let Some(data) = recorded_data() else { return };
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let dir = tempfile::tempdir().unwrap();
     let store = dir.path().join("store");
@@ -69,16 +70,15 @@ fn same(got: &Value, expected: &Value) -> bool {
     }
 }
 
-/// A Python with DuckDB: `THALWEG_PYTHON`, or the virtual environment `scripts/setup-python` makes.
+/// A Python with DuckDB: `THALWEG_PYTHON`, or what `scripts/setup-python` finds or makes.
 fn python() -> PathBuf {
     if let Some(python) = std::env::var_os("THALWEG_PYTHON") {
         return python.into();
     }
-    let cache = std::env::var_os("THALWEG_CACHE")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("a home folder")).join(".cache/thalweg"));
-    let venv = cache.join("venv/bin/python");
-    if venv.exists() { venv } else { PathBuf::from("python3") }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/setup-python");
+    let output = Command::new(&script).output().unwrap_or_else(|e| panic!("{}: {e}", script.display()));
+    assert!(output.status.success(), "no Python with DuckDB: {}", text(&output));
+    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
 }
 
 #[test]

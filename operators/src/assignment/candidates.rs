@@ -557,8 +557,11 @@ struct EdgeIndex {
     by_key: [ByBytes<Vec<u32>>; 2],
     edges: Vec<Edge>,
     /// The edge rows between two nodes that are there, each with its worth. The heaviest counts.
-    pairs: HashMap<(u32, u32), SmallVec<[(u32, Weight); 1]>, FxBuildHasher>,
+    pairs: Pairs,
 }
+
+/// The edge rows of each pair of nodes, each with its worth. Looked into, never iterated.
+type Pairs = HashMap<(u32, u32), SmallVec<[(u32, Weight); 1]>, FxBuildHasher>;
 
 #[derive(Clone, Debug, Default)]
 struct Edge {

@@ -209,11 +209,11 @@ pub fn solve(problem: &Problem) -> Vec<Part> {
     // Labels sink to the least left position until nothing changes.
     loop {
         let mut changed = false;
-        for i in 0..n {
+        for (i, left) in of_left.iter_mut().enumerate() {
             for j in (0..m).filter(|j| has_edge(i, *j)) {
-                let least = of_left[i].min(of_right[j]);
-                changed |= of_left[i] != least || of_right[j] != least;
-                (of_left[i], of_right[j]) = (least, least);
+                let least = (*left).min(of_right[j]);
+                changed |= *left != least || of_right[j] != least;
+                (*left, of_right[j]) = (least, least);
             }
         }
         if !changed {
