@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Float64Array, Int64Array, RecordBatch};
 use engine::operator::{Context, StepKind, TableOperator};
@@ -32,6 +33,8 @@ const BLOCK: u32 = 16;
 const DEGREE: u32 = 11;
 /// Rows changed at once, of the whole step.
 const ROWS: usize = 1_000;
+/// How long freed memory may take to go back to the system before what is resident is read.
+const SETTLE: Duration = Duration::from_secs(3);
 
 pub fn run(options: &Options, _: &Scratch, report: &mut Report) -> Result<(), String> {
     let mut gaps = Samples::default();
@@ -67,7 +70,7 @@ pub fn run(options: &Options, _: &Scratch, report: &mut Report) -> Result<(), St
     let nodes = options.pick(1_000_000, 32_000);
     for repetition in 0..options.repetitions() {
         report.progress(&format!("step with {nodes} nodes, repetition {}", repetition + 1));
-        of_step.run(repetition as u64, nodes, options.pick(50, 5))?;
+        of_step.run(repetition as u64, nodes, options.pick(50, 5), SETTLE)?;
     }
     let name = options.pick("1m", "quick");
     report.figure(&format!("bytes_per_node_{name}"), "bytes", &of_step.bytes_per_node);
@@ -256,7 +259,7 @@ struct WholeStep {
 }
 
 impl WholeStep {
-    fn run(&mut self, seed: u64, nodes: u32, epochs: usize) -> Result<(), String> {
+    fn run(&mut self, seed: u64, nodes: u32, epochs: usize, settle: Duration) -> Result<(), String> {
         let mut rng = Rng::new(4_000 + seed);
         let per_side = (nodes / 2).next_multiple_of(BLOCK);
         let across = (per_side / BLOCK).isqrt() + 1;
@@ -276,14 +279,14 @@ impl WholeStep {
         }
         tasks.iter_mut().for_each(|task| task.fare += rng.below(10_000) as f64 / 1_000.0);
 
+        std::thread::sleep(settle);
         let before = resident_bytes(std::process::id())?;
         let mut step = new_step()?;
         let whole = [batch(&tasks), batch(&workers)].map(|rows| vec![Delta::insert(rows)]);
         let mut context = Context::new(1, 0, 3);
         step.step(whole.into(), &mut context);
         drop(context);
-        // What was needed on the way goes back to the system within a second or two.
-        std::thread::sleep(std::time::Duration::from_secs(3));
+        std::thread::sleep(settle);
         let bytes = resident_bytes(std::process::id())?.saturating_sub(before);
         self.bytes_per_node.push(bytes as f64 / f64::from(2 * per_side));
 
@@ -351,7 +354,7 @@ mod tests {
         let (mut dense, mut city, mut step) = (Dense::default(), City::default(), WholeStep::default());
         dense.run(1, 20, 100).unwrap();
         city.run(1, 100, 200).unwrap();
-        step.run(1, 200, 3).unwrap();
+        step.run(1, 200, 3, Duration::ZERO).unwrap();
         assert_eq!((dense.gap_max, city.gap_max), (0, 0));
         assert!(dense.row.median() > 0.0 && city.middle.median() > 0.0 && step.per_row.median() > 0.0);
     }
