@@ -179,6 +179,7 @@ impl Solver {
     /// Sets edges of one left node: quickest if all that change are given at once.
     pub fn set_edges(&mut self, left: u32, edges: impl IntoIterator<Item = (u32, i64)>) {
         self.sides[LEFT].touch(left);
+        self.fetch_neighbours(left);
         for (right, weight) in edges {
             assert!(weight <= WEIGHT_MAX, "a weight of {weight}");
             let after = (weight > 0).then_some(weight);
@@ -198,6 +199,21 @@ impl Solver {
             let (weight, is_raised) = (weight.max(0), after > before);
             self.edits.push(Edit { left, right, weight, is_new: before.is_none(), is_raised });
         }
+    }
+
+    /// Looks at what a repair will need of the neighbours, all at once: among a million nodes each lies in memory no cache
+    /// holds, and waiting for one after the other would take longer than the repair.
+    fn fetch_neighbours(&self, left: u32) {
+        let others = self.sides[LEFT].edges(left).others();
+        if others.len() >= LISTED_DEGREE_MIN {
+            return;
+        }
+        let [lefts, rights] = &self.sides;
+        let seen = others.iter().fold(0, |seen, right| seen ^ rights.glance(*right));
+        // A search goes on to whom they are matched with.
+        let partners = others.iter().flat_map(|right| &rights[*right].flow);
+        let seen = partners.fold(seen, |seen, (left, _)| seen ^ lefts.glance(*left));
+        std::hint::black_box(seen);
     }
 
     /// An edge between two nodes came or went.

@@ -175,6 +175,18 @@ impl Nodes {
         &self.edges[slot as usize]
     }
 
+    /// Reads a little of every piece of memory that a node takes.
+    pub fn glance(&self, slot: u32) -> i64 {
+        let node = &self.nodes[slot as usize];
+        let at = slot as usize;
+        node.capacity
+            ^ i64::from(node.component)
+            ^ i64::from(node.churn)
+            ^ self.dual[at]
+            ^ self.counted[at].edges as i64
+            ^ self.edges[at].glance()
+    }
+
     /// Notes that what is reported of a node may differ.
     pub fn touch(&mut self, slot: u32) {
         let node = &mut self.nodes[slot as usize];
