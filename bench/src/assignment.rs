@@ -147,7 +147,7 @@ impl Dense {
         let mut weights: Vec<i64> = (0..n * n).map(|_| weight(&mut rng)).collect();
         let mut solver = solver_of(size);
         for (left, row) in weights.chunks(n).enumerate() {
-            solver.set_edges(left as u32, (0..size).zip(row.iter().copied()));
+            solver.set_edges(left as u32, (0..size).zip(row.iter().copied().map(Some)));
         }
         let mut proven = Proven::default();
         proven.take(&solver.solve());
@@ -158,7 +158,7 @@ impl Dense {
             let row: Vec<i64> = (0..n).map(|_| weight(&mut rng)).collect();
             weights[left as usize * n..][..n].copy_from_slice(&row);
             let (repair, taken) = timed(|| {
-                solver.set_edges(left, (0..size).zip(row.iter().copied()));
+                solver.set_edges(left, (0..size).zip(row.iter().copied().map(Some)));
                 solver.solve()
             });
             proven.take(&repair);
@@ -184,7 +184,7 @@ impl Dense {
             let (left, right) = (rows.below(u64::from(size)) as u32, rows.below(u64::from(size)) as u32);
             let weight = weight(&mut rng);
             let (repair, taken) = timed(|| {
-                solver.set_edge(left, right, weight);
+                solver.set_edge(left, right, Some(weight));
                 solver.solve()
             });
             proven.take(&repair);
@@ -224,7 +224,7 @@ impl City {
             let worker = |n: u32| task / BLOCK * BLOCK + (first + n) % BLOCK;
             edges.extend((0..DEGREE).map(|n| (worker(n), weight(&mut rng))));
             let of_task = &edges[(task * DEGREE) as usize..];
-            solver.set_edges(task, of_task.iter().copied());
+            solver.set_edges(task, of_task.iter().map(|(worker, w)| (*worker, Some(*w))));
         }
         let mut proven = Proven::default();
         proven.take(&solver.solve());
@@ -235,7 +235,7 @@ impl City {
             let of_task = &mut edges[(task * DEGREE) as usize..][..DEGREE as usize];
             of_task.iter_mut().for_each(|(_, w)| *w = weight(&mut rng));
             let (repair, taken) = timed(|| {
-                solver.set_edges(task, of_task.iter().copied());
+                solver.set_edges(task, of_task.iter().map(|(worker, w)| (*worker, Some(*w))));
                 solver.solve()
             });
             proven.take(&repair);

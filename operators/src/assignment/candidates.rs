@@ -12,7 +12,7 @@ use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 use types::{Column, Delta, RowCodec, Schema, Type};
 
-use super::solver::{CAPACITY_MAX, LEFT, RIGHT, Solver, WEIGHT_MAX};
+use super::solver::{CAPACITY_MAX, LEFT, RIGHT, Solver, TERM_MAX, WEIGHT_MAX};
 use super::{Assignment, Rule, SIDES};
 use crate::expression::Expression;
 use crate::grid::{Grid, Place};
@@ -29,6 +29,7 @@ pub(crate) struct Candidates {
     nodes: [Vec<Node>; 2],
     index: Index,
     worth: Worth,
+    terms: [Option<Term>; 2],
     /// By side and slot: the partners with whom a pair has no usable weight.
     refused: [BTreeMap<u32, BTreeSet<u32>>; 2],
     refused_count: usize,
@@ -84,6 +85,7 @@ impl Candidates {
         };
         Candidates {
             worth: Worth::new(a, &tables, &index),
+            terms: [LEFT, RIGHT].map(|side| Term::new(a, side)),
             tables,
             nodes: [Vec::new(), Vec::new()],
             index,
@@ -96,7 +98,8 @@ impl Candidates {
     /// Takes in an epoch's changes and makes the solver's nodes and edges those of the rows. Returns, by side, the
     /// slots whose rows changed. Slots of rows that went stay theirs until [`Candidates::release`].
     pub fn apply(&mut self, inputs: &[Vec<Delta>], solver: &mut Solver) -> [Vec<u32>; 2] {
-        let changed = [LEFT, RIGHT].map(|side| self.tables[side].apply(&inputs[side]));
+        let mut changed = [LEFT, RIGHT].map(|side| self.tables[side].apply(&inputs[side]));
+        let terms = [LEFT, RIGHT].map(|side| self.read_terms(side, &inputs[side], &mut changed[side]));
         let before = [LEFT, RIGHT].map(|side| self.read_nodes(side, &changed[side]));
         for side in [LEFT, RIGHT] {
             for slot in &changed[side] {
@@ -106,6 +109,9 @@ impl Candidates {
                 } else {
                     solver.remove_node(side, *slot);
                 }
+            }
+            for (slot, term) in &terms[side] {
+                solver.set_term(side, *slot, *term);
             }
         }
         match &mut self.index {
@@ -172,7 +178,8 @@ impl Candidates {
 
     /// Frees the slots of rows that went. Call when nothing needs their keys any more.
     pub fn release(&mut self) {
-        for table in &mut self.tables {
+        let of_terms = self.terms.iter_mut().flatten().map(|term| &mut term.table);
+        for table in self.tables.iter_mut().chain(of_terms) {
             table.release();
         }
     }
@@ -191,6 +198,24 @@ impl Candidates {
     /// How many candidate pairs have no usable weight.
     pub fn refused(&self) -> usize {
         self.refused_count
+    }
+
+    /// Reads the terms that changed. Returns them by slot, and adds the slots that now take part, or do no more.
+    fn read_terms(&mut self, side: usize, deltas: &[Delta], changed: &mut Vec<u32>) -> Vec<(u32, i64)> {
+        let Some(term) = &mut self.terms[side] else { return Vec::new() };
+        term.by_slot.resize(self.tables[side].keys.len(), None);
+        let mut out = Vec::new();
+        for (slot, now) in term.apply(deltas) {
+            let Some(slot) = self.tables[side].find(&term.table.keys[slot as usize]) else { continue };
+            let before = std::mem::replace(&mut term.by_slot[slot as usize], now);
+            if before.is_some() != now.is_some() {
+                changed.push(slot);
+            }
+            out.extend(now.map(|term| (slot, term)));
+        }
+        changed.sort_unstable();
+        changed.dedup();
+        out
     }
 
     /// Reads the changed rows of a side anew. Returns what was known of them.
@@ -224,6 +249,9 @@ impl Candidates {
                 Some(array) if array.is_null(row) => 0,
                 Some(array) => array.as_primitive::<Int64Type>().value(row).clamp(0, CAPACITY_MAX),
             };
+            if self.terms[side].as_ref().is_some_and(|term| term.by_slot[*slot as usize].is_none()) {
+                node.capacity = 0;
+            }
             if let Some((arrays, bytes)) = &groups
                 && arrays.iter().all(|a| a.is_valid(row))
             {
@@ -347,15 +375,16 @@ impl Candidates {
             }
         }
         for pairs in pairs.chunks(PAIRS_MAX) {
-            for (pair, weight) in pairs.iter().zip(self.worth.weights(&self.tables, None, pairs)) {
-                set_refused(
-                    &mut self.refused,
-                    &mut self.refused_count,
-                    pair.left,
-                    pair.right,
-                    weight == Weight::Refused,
-                );
-                solver.set_edge(pair.left, pair.right, weight.fixed());
+            let weights = self.worth.weights(&self.tables, None, pairs);
+            for (pair, weight) in pairs.iter().zip(&weights) {
+                let is_refused = *weight == Weight::Refused;
+                set_refused(&mut self.refused, &mut self.refused_count, pair.left, pair.right, is_refused);
+            }
+            let mut weights = weights.iter();
+            for of_task in pairs.chunk_by(|a, b| a.left == b.left) {
+                let edges =
+                    of_task.iter().zip(weights.by_ref()).map(|(pair, weight)| (pair.right, self.worth.edge(*weight)));
+                solver.set_edges(of_task[0].left, edges);
             }
         }
     }
@@ -592,7 +621,7 @@ impl EdgeIndex {
         nodes: &[Vec<Node>; 2],
         changed: &[Vec<u32>; 2],
         worth: &Worth,
-    ) -> Vec<(u32, u32, i64, bool)> {
+    ) -> Vec<(u32, u32, Option<i64>, bool)> {
         let mut dirty = self.table.apply(deltas);
         self.reread(&dirty);
         for side in [LEFT, RIGHT] {
@@ -636,7 +665,7 @@ impl EdgeIndex {
         let mut out = Vec::with_capacity(touched.len());
         for (left, right) in touched {
             let list = &self.pairs[&(left, right)];
-            let weight = list.iter().map(|(_, w)| w.fixed()).max().unwrap_or(0);
+            let weight = list.iter().filter_map(|(_, weight)| worth.edge(*weight)).max();
             out.push((left, right, weight, list.iter().any(|(_, w)| *w == Weight::Refused)));
             if list.is_empty() {
                 self.pairs.remove(&(left, right));
@@ -690,12 +719,56 @@ enum Weight {
     Refused,
 }
 
-impl Weight {
-    fn fixed(self) -> i64 {
-        match self {
-            Weight::Fixed(w) => w,
-            Weight::None | Weight::Refused => 0,
+/// The terms of one side, by slot of its rows: a table of the columns the term reads, so that a row of which nothing else
+/// changed is not looked at for its pairs.
+struct Term {
+    table: Table,
+    schema: SchemaRef,
+    expression: Expression,
+    /// The position of each column the expression reads in the table's rows.
+    places: Vec<usize>,
+    scale: super::Scale,
+    /// `None` of a row that has no usable term.
+    by_slot: Vec<Option<i64>>,
+}
+
+impl Term {
+    fn new(assignment: &Assignment, side: usize) -> Option<Term> {
+        let term = assignment.terms[side].as_ref()?;
+        let table = Table::new(&assignment.sides[side].schema, &term.columns);
+        let known = super::node_schema(&assignment.sides, side);
+        let columns = term.columns.iter().map(|c| known.columns[*c].clone()).collect();
+        let schema = Schema { columns, key: Vec::new(), event_time: None, append_only: false };
+        Some(Term {
+            expression: Expression::parse(&term.text, &schema).expect("it was parsed when the step was planned"),
+            schema: schema.arrow(),
+            places: term.columns.iter().map(|c| table.place_of(*c)).collect(),
+            table,
+            scale: assignment.scale,
+            by_slot: Vec::new(),
+        })
+    }
+
+    /// Takes in changed rows. Returns the terms that may differ, by slot of this table; rows that went are left out.
+    fn apply(&mut self, deltas: &[Delta]) -> Vec<(u32, Option<i64>)> {
+        let mut changed = self.table.apply(deltas);
+        changed.retain(|slot| self.table.has(*slot));
+        let mut out = Vec::with_capacity(changed.len());
+        for slots in changed.chunks(PAIRS_MAX) {
+            let rows = self.table.rows(slots);
+            let columns = self.places.iter().map(|place| rows.column(*place).clone()).collect();
+            let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
+            let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options);
+            let (terms, errors) = self.expression.evaluate(&rows.expect("the planned columns"));
+            let terms = floats(&terms);
+            let first = out.len();
+            out.extend(slots.iter().enumerate().map(|(row, slot)| {
+                let term = terms.is_valid(row).then(|| self.scale.fixed(terms.value(row), TERM_MAX)).flatten();
+                (*slot, term)
+            }));
+            errors.into_iter().for_each(|(row, _)| out[first + row].1 = None);
         }
+        out
     }
 }
 
@@ -707,6 +780,9 @@ struct Worth {
     filter: Option<Expression>,
     weight: Expression,
     scale: super::Scale,
+    weight_max: i64,
+    /// Whether a pair that is worth nothing is an edge all the same: terms may make it worth something.
+    keeps_all: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -746,6 +822,16 @@ impl Worth {
             filter: assignment.filter.as_ref().map(parse),
             weight: parse(&assignment.weight),
             scale: assignment.scale,
+            weight_max: assignment.weight_max(),
+            keeps_all: assignment.has_terms(),
+        }
+    }
+
+    /// The edge's own weight, if the pair is an edge.
+    fn edge(&self, weight: Weight) -> Option<i64> {
+        match weight {
+            Weight::Fixed(w) if w > 0 || self.keeps_all => Some(w),
+            _ => None,
         }
     }
 
@@ -776,13 +862,17 @@ impl Worth {
         let weights = floats(&weights);
         for (row, pair) in asked.iter().enumerate() {
             if weights.is_valid(row) {
-                out[*pair as usize] = self.scale.fixed(weights.value(row)).map_or(Weight::Refused, Weight::Fixed);
+                out[*pair as usize] = self.fixed(weights.value(row));
             }
         }
         for (row, _) in errors {
             out[asked[row] as usize] = Weight::Refused;
         }
         out
+    }
+
+    fn fixed(&self, weight: f64) -> Weight {
+        self.scale.fixed(weight, self.weight_max).map_or(Weight::Refused, Weight::Fixed)
     }
 
     /// The columns the expressions read, one row a pair.

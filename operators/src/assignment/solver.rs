@@ -2,7 +2,12 @@
 //!
 //! **Problem.** Left and right nodes have integer capacities, edges integer weights. A flow `x ≥ 0` in integers on the
 //! edges, no node above its capacity, shall have the greatest total weight. An edge may be used more than once if both
-//! its nodes allow it. Edges of weight ≤ 0 are never used and need not be stored; a node of capacity 0 takes no part.
+//! its nodes allow it. Edges of weight ≤ 0 are never used; a node of capacity 0 takes no part.
+//!
+//! **Terms.** A node may have a term, which the weights of all its edges have on top of their own. It is not added to
+//! them: with `u_i` replaced by `u_i - term_i`, the conditions `u_i + v_j ≥ w_ij` do not know of terms, and `u_i ≥ 0`
+//! becomes `u_i ≥ -term_i`. So a dual in here is a price less the node's term, and each node has a *floor*, its term with
+//! the sign turned, instead of zero. A term that changes moves one floor, and no edge is looked at for it.
 //!
 //! **Proof.** Duals `u ≥ 0`, `v ≥ 0` with `u_i + v_j ≥ w_ij` on every edge bound every flow by `Σ cap·u + Σ cap·v`
 //! (weak duality of the transportation problem); ours meet the bound. [`verify`] checks that in one pass.
@@ -46,8 +51,10 @@ pub use verify::{Instance, verify};
 pub const LEFT: usize = 0;
 /// The index of the right side.
 pub const RIGHT: usize = 1;
-/// The greatest weight of an edge: prices and weights are then exact as float64, and no sum can overflow.
+/// The greatest weight of an edge, terms included: prices and weights are then exact as float64, and no sum can overflow.
 pub const WEIGHT_MAX: i64 = 1 << 53;
+/// The greatest term of a node, by amount. If there are terms, an edge's own weight may be half of [`WEIGHT_MAX`].
+pub const TERM_MAX: i64 = 1 << 51;
 /// The greatest capacity of a node.
 pub const CAPACITY_MAX: i64 = 1 << 40;
 
@@ -83,13 +90,13 @@ pub struct Repair {
 struct Edit {
     left: u32,
     right: u32,
-    /// What it was changed to; 0 if it was removed.
-    weight: i64,
+    /// What its own weight was changed to; `None` if it was removed.
+    weight: Option<i64>,
     is_new: bool,
     is_raised: bool,
 }
 
-/// An edge with the weight it had when it was noted.
+/// An edge with its own weight, as it was when it was noted.
 #[derive(Clone, Copy, Debug)]
 struct Edge {
     left: u32,
@@ -169,35 +176,70 @@ impl Solver {
             self.sides[1 - side].edges[*other as usize].set(slot, None);
         }
         self.sides[side].key[slot as usize] = Box::default();
+        self.sides[side].floor[slot as usize] = 0;
     }
 
-    /// Adds an edge or changes its weight; a weight ≤ 0 removes it. Both nodes must exist.
-    pub fn set_edge(&mut self, left: u32, right: u32, weight: i64) {
-        self.set_edges(left, std::iter::once((right, weight)));
+    /// Sets what the weight of every edge of a node is beyond its own. The node must exist; a new one's term is 0.
+    pub fn set_term(&mut self, side: usize, slot: u32, term: i64) {
+        assert!(term.abs() <= TERM_MAX, "a term of {term}");
+        let nodes = &mut self.sides[side];
+        if nodes.floor[slot as usize] == -term {
+            return;
+        }
+        nodes.floor[slot as usize] = -term;
+        if !nodes[slot].is_active() {
+            return;
+        }
+        nodes.moved(slot);
+        // Its matches are worth something else.
+        nodes[slot].is_rematched = true;
+        let (near, far) = two(&mut self.sides, side);
+        for (other, _) in &near[slot].flow {
+            far[*other].is_rematched = true;
+            far.touch(*other);
+        }
+        // Below its floor it is lifted, and nothing it has is tight any more. At its floor it may have what is worth
+        // nothing any more. Above nothing changes, but that it may now pay to search, or to lower its price.
+        let is_lifted = near.price(slot) < 0;
+        near.dual[slot as usize] += (-near.price(slot)).max(0);
+        if near.price(slot) == 0 {
+            let mut void = near[slot].flow.clone();
+            void.retain(|(other, _)| is_lifted || far.price(*other) == 0);
+            for (other, x) in void {
+                self.add_flow(side, slot, other, -x);
+            }
+        }
+        if side == LEFT {
+            // Edges that were worth nothing are no ties; now they may be.
+            self.set_suspect(slot, true);
+        }
     }
 
-    /// Sets edges of one left node: quickest if all that change are given at once.
-    pub fn set_edges(&mut self, left: u32, edges: impl IntoIterator<Item = (u32, i64)>) {
+    /// Adds an edge, changes its own weight or (`None`) removes it. Both nodes must exist.
+    pub fn set_edge(&mut self, left: u32, right: u32, weight: Option<i64>) {
+        assert!(weight.is_none_or(|w| w.abs() <= WEIGHT_MAX), "a weight of {weight:?}");
+        let [lefts, rights] = &mut self.sides;
+        let before = lefts.edges[left as usize].set(right, weight);
+        if before == weight {
+            return;
+        }
+        rights.edges[right as usize].set(left, weight);
         self.sides[LEFT].touch(left);
+        if before.is_none() || weight.is_none() {
+            self.count_edge(left, right, weight.is_some());
+        }
+        let node = &self.sides[LEFT][left];
+        if before.is_some() && (node.flow_to(right) > 0 || node.supports.contains(&right)) {
+            self.unhand(left, right);
+        }
+        self.edits.push(Edit { left, right, weight, is_new: before.is_none(), is_raised: weight > before });
+    }
+
+    /// Sets edges of one left node: quicker than one by one.
+    pub fn set_edges(&mut self, left: u32, edges: impl IntoIterator<Item = (u32, Option<i64>)>) {
         self.fetch_neighbours(left);
         for (right, weight) in edges {
-            assert!(weight <= WEIGHT_MAX, "a weight of {weight}");
-            let after = (weight > 0).then_some(weight);
-            let [lefts, rights] = &mut self.sides;
-            let before = lefts.edges[left as usize].set(right, after);
-            if before == after {
-                continue;
-            }
-            rights.edges[right as usize].set(left, after);
-            if before.is_none() || after.is_none() {
-                self.count_edge(left, right, after.is_some());
-            }
-            let node = &self.sides[LEFT][left];
-            if before.is_some() && (node.flow_to(right) > 0 || node.supports.contains(&right)) {
-                self.unhand(left, right);
-            }
-            let (weight, is_raised) = (weight.max(0), after > before);
-            self.edits.push(Edit { left, right, weight, is_new: before.is_none(), is_raised });
+            self.set_edge(left, right, weight);
         }
     }
 
@@ -246,13 +288,22 @@ impl Solver {
     pub fn remove_edge(&mut self, left: u32, right: u32) {
         let known = |side: usize, slot: u32| (slot as usize) < self.sides[side].len();
         if known(LEFT, left) && known(RIGHT, right) {
-            self.set_edge(left, right, 0);
+            self.set_edge(left, right, None);
         }
     }
 
-    /// The weight of an edge.
+    /// The weight of an edge, terms included.
     pub fn weight(&self, left: u32, right: u32) -> Option<i64> {
+        Some(self.own_weight(left, right)? - self.floors(left, right))
+    }
+
+    fn own_weight(&self, left: u32, right: u32) -> Option<i64> {
         self.sides[LEFT].edges.get(left as usize)?.weight(right)
+    }
+
+    /// What an edge's own weight must exceed for the edge to be worth anything.
+    fn floors(&self, left: u32, right: u32) -> i64 {
+        self.sides[LEFT].floor[left as usize] + self.sides[RIGHT].floor[right as usize]
     }
 
     /// The slots a node has edges to, ascending.
@@ -268,7 +319,7 @@ impl Solver {
     /// The price of a node; `None` if it takes no part: it has no capacity, or no edge to a node that has.
     pub fn price(&self, side: usize, slot: u32) -> Option<i64> {
         let node = self.sides[side].get(slot)?;
-        (node.component != NONE).then(|| self.sides[side].dual(slot))
+        (node.component != NONE).then(|| self.sides[side].price(slot))
     }
 
     /// Makes everything that can be read current.
@@ -282,7 +333,7 @@ impl Solver {
                 let slot = self.sides[side].touched[at];
                 while self.sides[side][slot].is_active()
                     && self.sides[side][slot].has_room()
-                    && self.sides[side].dual(slot) > 0
+                    && self.sides[side].price(slot) > 0
                 {
                     self.search(side, slot);
                 }
@@ -304,14 +355,15 @@ impl Solver {
     fn activate(&mut self, side: usize, slot: u32, capacity: i64) {
         let nodes = &mut self.sides[side];
         nodes[slot].capacity = capacity;
-        nodes.reference[slot as usize] = 0;
-        nodes.dual[slot as usize] = 0;
+        let floor = nodes.floor[slot as usize];
+        nodes.reference[slot as usize] = floor;
+        nodes.dual[slot as usize] = floor;
         for at in 0..self.sides[side].edges(slot).len() {
             let other = self.sides[side].edges(slot).others()[at];
             self.sides[1 - side].touch(other);
             self.sides[1 - side][other].degree += 1;
             let (left, right) = if side == LEFT { (slot, other) } else { (other, slot) };
-            let weight = self.weight(left, right).expect("a neighbour");
+            let weight = self.own_weight(left, right);
             self.edits.push(Edit { left, right, weight, is_new: true, is_raised: true });
         }
     }
@@ -346,7 +398,7 @@ impl Solver {
             return;
         }
         if side == LEFT {
-            if let Some(weight) = (before != NONE).then(|| self.weight(slot, before)).flatten() {
+            if let Some(weight) = (before != NONE).then(|| self.own_weight(slot, before)).flatten() {
                 self.tight.push(Edge { left: slot, right: before, weight });
             }
             return;
@@ -368,6 +420,7 @@ impl Solver {
         self.sides[1 - side].add_flow(other, slot, amount);
     }
 
+    /// How far the duals of an edge's nodes exceed its own weight: 0 if it is tight.
     fn slack(&self, left: u32, right: u32, weight: i64) -> i64 {
         self.sides[LEFT].dual(left) + self.sides[RIGHT].dual(right) - weight
     }
@@ -425,9 +478,9 @@ impl Solver {
             if self.refer_anew(RIGHT, of_right[0].right, of_right.len()) {
                 continue;
             }
-            for edit in of_right.iter().filter(|e| e.weight > 0) {
+            for edit in of_right {
                 // It may have been changed again since.
-                let Some(weight) = self.weight(edit.left, edit.right) else { continue };
+                let Some(weight) = self.own_weight(edit.left, edit.right) else { continue };
                 let drifts = [self.drift(LEFT, edit.left), self.drift(RIGHT, edit.right)];
                 let [left, right] = &mut self.sides;
                 let references = [left.reference[edit.left as usize], right.reference[edit.right as usize]];
@@ -446,7 +499,8 @@ impl Solver {
         let of = &self.components[component as usize];
         if of.has_lists {
             // The search to come lowers it, about as far as the last one went.
-            let reference = (self.sides[side].dual(slot) - 2 * of.reach[0]).max(0);
+            let nodes = &self.sides[side];
+            let reference = (nodes.dual(slot) - 2 * of.reach[0]).max(nodes.floor[slot as usize]);
             self.sides[side].edges[slot as usize].drop_list();
             self.refer(side, slot, reference);
         }

@@ -160,16 +160,21 @@ fn all() -> Vec<Assignment> {
     let new = |capacities, rule, weight, filter| {
         Assignment::new(sides(capacities), rule, weight, filter, Scale::new(0.001).unwrap()).unwrap()
     };
+    let with_terms = |a: Assignment, task, worker| a.with_terms([task, worker]).unwrap();
     vec![
         new(false, edge_rule.clone(), "edge_score", None),
         new(true, edge_rule.clone(), "edge_score + task_pay", Some("worker_skill > 0 OR task_zone = 'n'")),
         new(false, group.clone(), "1", None),
-        new(true, group, "task_pay * worker_skill", Some("worker_skill <= task_seats")),
+        new(true, group.clone(), "task_pay * worker_skill", Some("worker_skill <= task_seats")),
         new(false, spatial(None), "2000 - distance_m", None),
         new(true, spatial(None), "task_pay / (worker_skill - 1)", Some("10 / worker_skill > 0")),
         new(false, spatial(Some(1)), "1.0", None),
         new(true, spatial(Some(2)), "task_pay - 0.0001 * distance_m", Some("worker_skill < 2")),
         new(false, spatial(Some(3)), "CASE WHEN task_zone = worker_zone THEN 3 ELSE 1 END", None),
+        with_terms(new(false, edge_rule, "edge_score", None), Some("task_pay"), Some("-worker_skill")),
+        with_terms(new(true, group, "task_pay - 1", None), Some("10 / task_seats - 5"), None),
+        with_terms(new(false, spatial(None), "-0.001 * distance_m", None), Some("task_pay"), Some("worker_skill - 1")),
+        with_terms(new(true, spatial(Some(2)), "task_pay - 1", None), None, Some("worker_skill - 1")),
     ]
 }
 

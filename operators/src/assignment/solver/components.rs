@@ -78,7 +78,7 @@ impl Solver {
             let (left, right) = (edit.left, edit.right);
             let is_edge = self.sides[LEFT][left].is_active()
                 && self.sides[RIGHT][right].is_active()
-                && self.weight(left, right).is_some();
+                && self.own_weight(left, right).is_some();
             if !is_edge {
                 continue;
             }
@@ -329,13 +329,13 @@ impl Solver {
         for side in [LEFT, RIGHT] {
             repair.touched[side] = std::mem::take(&mut self.sides[side].touched);
             for slot in &repair.touched[side] {
-                let nodes = &mut self.sides[side];
+                let (nodes, others) = super::two(&mut self.sides, side);
                 let node = &mut nodes[*slot];
                 let is_rematched = std::mem::take(&mut node.is_rematched);
                 (node.is_touched, node.is_moved) = (false, false);
-                let (component, degree) = (node.component, node.degree);
+                let (component, degree, capacity) = (node.component, node.degree, node.capacity);
                 let Some(of) = self.components.get_mut(component as usize) else { continue };
-                let dual = i128::from(node.capacity) * i128::from(nodes.dual(*slot));
+                let dual = i128::from(capacity) * i128::from(nodes.price(*slot));
                 let before = &mut nodes.counted[*slot as usize];
                 of.sums.dual += dual - std::mem::replace(&mut before.dual, dual);
                 if side == LEFT {
@@ -343,7 +343,7 @@ impl Solver {
                     of.sums.edges -= std::mem::replace(&mut before.edges, degree.into());
                 }
                 if side == LEFT && is_rematched {
-                    let primal = primal(nodes, *slot);
+                    let primal = primal(nodes, others, *slot);
                     of.sums.primal += primal - std::mem::replace(&mut nodes.counted[*slot as usize].primal, primal);
                 }
                 if !of.is_touched {
@@ -375,8 +375,9 @@ impl Solver {
 }
 
 /// What the flow of a left node is worth.
-fn primal(lefts: &Nodes, left: u32) -> i128 {
-    let weight = |j: u32| lefts.edges(left).weight(j).expect("flow is on edges");
+fn primal(lefts: &Nodes, rights: &Nodes, left: u32) -> i128 {
+    let own = |j: u32| lefts.edges(left).weight(j).expect("flow is on edges");
+    let weight = |j: u32| own(j) - lefts.floor[left as usize] - rights.floor[j as usize];
     lefts[left].flow.iter().map(|(j, x)| i128::from(*x) * i128::from(weight(*j))).sum()
 }
 

@@ -16,6 +16,8 @@ pub(super) struct Nodes {
     nodes: Vec<Node>,
     /// The duals stand apart from all else of a node, for scans read those of many. `OUT` for a slot that takes no part.
     pub dual: Vec<i64>,
+    /// The least each dual may be: the node's term with the sign turned.
+    pub floor: Vec<i64>,
     /// The duals from which the keys of lists are taken.
     pub reference: Vec<i64>,
     pub edges: Vec<Edges>,
@@ -151,6 +153,7 @@ impl Nodes {
         if self.nodes.len() < n {
             self.nodes.resize_with(n, Node::default);
             self.dual.resize(n, OUT);
+            self.floor.resize(n, 0);
             self.reference.resize(n, OUT);
             self.edges.resize_with(n, Edges::default);
             self.key.resize_with(n, Box::default);
@@ -160,6 +163,11 @@ impl Nodes {
 
     pub fn dual(&self, slot: u32) -> i64 {
         self.dual[slot as usize]
+    }
+
+    /// How far the dual of a node is above its floor: what the node is worth.
+    pub fn price(&self, slot: u32) -> i64 {
+        self.dual[slot as usize] - self.floor[slot as usize]
     }
 
     pub fn key(&self, slot: u32) -> &[u8] {
@@ -183,6 +191,7 @@ impl Nodes {
             ^ i64::from(node.component)
             ^ i64::from(node.churn)
             ^ self.dual[at]
+            ^ self.floor[at]
             ^ self.counted[at].edges as i64
             ^ self.edges[at].glance()
     }

@@ -41,7 +41,7 @@ impl Solver {
     /// Whether a right price cannot fall, as far as its own pointer says.
     pub(super) fn right_is_supported(&self, right: u32) -> bool {
         let node = &self.sides[RIGHT][right];
-        self.sides[RIGHT].dual(right) == 0
+        self.sides[RIGHT].price(right) == 0
             || (node.support != NONE && self.slack(node.support, right, node.support_weight) == 0)
     }
 
@@ -69,7 +69,7 @@ impl Solver {
         for at in 0..self.sides[RIGHT].touched.len() {
             let j = self.sides[RIGHT].touched[at];
             // A pointer that is not needed now must not be trusted later: chains grown meanwhile could close a cycle.
-            if self.sides[RIGHT].dual(j) == 0 {
+            if self.sides[RIGHT].price(j) == 0 {
                 self.set_support(RIGHT, j, NONE);
             }
             if self.sides[RIGHT][j].is_active() && !self.right_is_supported(j) {
@@ -126,11 +126,11 @@ impl Solver {
     fn measure_falls(&mut self, fallen: &[(u32, u32)]) {
         let mut falls = Falls::default();
         for (side, slot) in fallen.iter().map(|(_, code)| node(*code)) {
-            let dual = self.sides[side].dual(slot);
+            let price = self.sides[side].price(slot);
             let (left, right) = two(&mut self.sides, LEFT);
             if side == RIGHT {
                 let of = &mut right[slot];
-                (of.dist, of.via, of.cursor) = (dual, NONE, 0);
+                (of.dist, of.via, of.cursor) = (price, NONE, 0);
                 falls.open.push((slot, 0));
             } else if let Some((j, _)) = left[slot].flow.iter().find(|(j, _)| !right[*j].mark).copied() {
                 let of = &mut left[slot];
@@ -306,10 +306,10 @@ impl Solver {
                 continue;
             }
             let (mut j, mut chain) = (start, Vec::new());
-            while self.sides[RIGHT].dual(j) > 0 {
+            while self.sides[RIGHT].price(j) > 0 {
                 assert!(self.right_is_supported(j), "right {j} has no support");
                 let i = self.sides[RIGHT][j].support;
-                assert_eq!(self.weight(i, j), Some(self.sides[RIGHT][j].support_weight));
+                assert_eq!(self.own_weight(i, j), Some(self.sides[RIGHT][j].support_weight));
                 assert!(self.left_is_supported(i), "left {i} has no support");
                 if self.sides[LEFT][i].has_room() {
                     break;

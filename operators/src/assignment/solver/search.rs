@@ -36,8 +36,9 @@ impl Solver {
         let violation = |solver: &Solver, left: u32, right: u32, weight: i64| -solver.slack(left, right, weight);
         let mut violated: Vec<(u32, u32, i64)> = Vec::new();
         for edit in self.edits.iter().filter(|e| e.is_raised) {
-            if violation(self, edit.left, edit.right, edit.weight) > 0 {
-                violated.push((edit.left, edit.right, edit.weight));
+            let Some(weight) = edit.weight else { continue };
+            if violation(self, edit.left, edit.right, weight) > 0 {
+                violated.push((edit.left, edit.right, weight));
                 self.sides[LEFT][edit.left].churn += 1;
                 self.sides[RIGHT][edit.right].churn += 1;
             }
@@ -61,17 +62,17 @@ impl Solver {
         }
     }
 
-    /// One shortest augmenting path from a node with room and a positive dual (Dijkstra in reduced costs).
+    /// One shortest augmenting path from a node with room and a positive price (Dijkstra in reduced costs).
     ///
     /// It ends at the cheapest of: a node of the other side with room, or a node of this side, the start included,
-    /// whose dual falls to zero. After it the start has less room or a dual of zero.
+    /// whose price falls to zero. After it the start has less room or a price of zero.
     pub(super) fn search(&mut self, side: usize, start: u32) {
-        let dual = self.sides[side].dual(start);
+        let price = self.sides[side].price(start);
         let window = self.first_window(side, start, 0);
         let level = self.drift(side, start).level();
         let mut search = Search {
             start,
-            best: dual,
+            best: price,
             end: (false, start),
             window,
             near_reached: vec![start],
@@ -127,7 +128,7 @@ impl Solver {
                     (reached.dist, reached.via, reached.cursor) = (dist, j, 0);
                     search.near_reached.push(*i);
                     search.pending.push(*i);
-                    let give_up = dist + near.dual(*i);
+                    let give_up = dist + near.price(*i);
                     if give_up < search.best {
                         (search.best, search.end) = (give_up, (false, *i));
                     }

@@ -17,8 +17,8 @@ impl Solver {
                 nodes.touched.iter().filter(|slot| nodes[**slot].is_moved && is_suspect(nodes[**slot].component));
             starts.extend(moved.map(|slot| (nodes[*slot].component, code(side, *slot))));
         }
-        for edit in self.edits.iter().filter(|e| e.weight > 0 && is_suspect(self.sides[LEFT][e.left].component)) {
-            if self.slack(edit.left, edit.right, edit.weight) == 0 {
+        for edit in self.edits.iter().filter(|e| is_suspect(self.sides[LEFT][e.left].component)) {
+            if edit.weight.is_some_and(|w| self.is_arc(edit.left, edit.right, w)) {
                 starts.push((self.sides[LEFT][edit.left].component, code(LEFT, edit.left)));
             }
         }
@@ -47,11 +47,10 @@ impl Solver {
                 self.set_suspect(i, true);
             }
         }
-        let edited = self.edits.iter().filter(|e| e.weight > 0);
-        let edited = edited.map(|e| Edge { left: e.left, right: e.right, weight: e.weight });
+        let edited = self.edits.iter().filter_map(|e| Some(Edge { left: e.left, right: e.right, weight: e.weight? }));
         let mut suspects: Vec<u32> = Vec::new();
         for edge in edited.chain(self.tight.iter().copied()) {
-            if self.slack(edge.left, edge.right, edge.weight) == 0
+            if self.is_arc(edge.left, edge.right, edge.weight)
                 && self.sides[RIGHT][edge.right].support != edge.left
                 && self.sides[LEFT][edge.left].support != edge.right
             {
@@ -63,12 +62,17 @@ impl Solver {
         }
     }
 
+    /// Whether an edge of this own weight could bear flow: it is tight and worth something.
+    fn is_arc(&self, left: u32, right: u32, weight: i64) -> bool {
+        self.slack(left, right, weight) == 0 && weight > self.floors(left, right)
+    }
+
     /// Whether a left node is matched, to the last, for nothing.
     fn hangs_twice(&self, left: u32) -> bool {
         self.drains(code(LEFT, left)) && !self.sides[LEFT][left].has_room()
     }
 
-    fn set_suspect(&mut self, left: u32, is_suspect: bool) {
+    pub(super) fn set_suspect(&mut self, left: u32, is_suspect: bool) {
         let node = &mut self.sides[LEFT][left];
         if node.component != NONE && node.is_suspect != is_suspect {
             node.is_suspect = is_suspect;
@@ -77,15 +81,16 @@ impl Solver {
         }
     }
 
-    /// Calls for the right nodes at tight edges of a left node.
+    /// Calls for the right nodes at those edges of a left node that could bear flow.
     fn each_tight(&mut self, left: u32, mut each: impl FnMut(&Nodes, u32)) {
         let u = self.sides[LEFT].dual(left);
+        let floor = self.sides[LEFT].floor[left as usize];
         let level = self.drift(LEFT, left).level();
         let mut was_tried = false;
         loop {
             let [lefts, rights] = &mut self.sides;
             let seen = lefts.edges(left).visit(0, 1 - u, level, was_tried, |j, weight| {
-                if u + rights.dual(j) == weight {
+                if u + rights.dual(j) == weight && weight > floor + rights.floor[j as usize] {
                     each(rights, j);
                 }
             });
@@ -97,15 +102,17 @@ impl Solver {
         }
     }
 
-    /// Whether any left node at a tight edge of a right node is such.
+    /// Whether any left node at an edge of a right node that could bear flow is such.
     fn any_tight(&mut self, right: u32, mut is_such: impl FnMut(&Nodes, u32) -> bool) -> bool {
         let v = self.sides[RIGHT].dual(right);
+        let floor = self.sides[RIGHT].floor[right as usize];
         let level = self.drift(RIGHT, right).level();
         let (mut was_tried, mut any) = (false, false);
         loop {
             let [lefts, rights] = &mut self.sides;
             let seen = rights.edges(right).visit(0, 1 - v, level, was_tried, |i, weight| {
-                any |= lefts.dual(i) + v == weight && is_such(lefts, i);
+                let is_arc = lefts.dual(i) + v == weight && weight > floor + lefts.floor[i as usize];
+                any |= is_arc && is_such(lefts, i);
             });
             if seen.is_some() {
                 return any;
@@ -151,7 +158,7 @@ impl Solver {
         let (side, slot) = node(of);
         let nodes = &self.sides[side];
         match side {
-            LEFT => nodes.dual(slot) == 0 && nodes[slot].used > 0,
+            LEFT => nodes.price(slot) == 0 && nodes[slot].used > 0,
             _ => nodes[slot].has_room(),
         }
     }
@@ -162,7 +169,7 @@ impl Solver {
         let nodes = &self.sides[side];
         match side {
             LEFT => nodes[slot].has_room(),
-            _ => nodes.dual(slot) == 0 && nodes[slot].used > 0,
+            _ => nodes.price(slot) == 0 && nodes[slot].used > 0,
         }
     }
 
