@@ -1,6 +1,6 @@
 //! `assignment`: what it costs to be optimal again after a change, against solving anew with the fastest solver there is.
 //!
-//! *Dense*: n × n pairs; a change draws one whole row of weights anew. The limit is the `lapjv` crate (Jonker and
+//! *Dense*: n × n pairs; a change draws one whole row of weights anew (apart from that: one edge, or one node's term). The limit is the `lapjv` crate (Jonker and
 //! Volgenant) on the same matrix as floats, run every few changes between ours. *City*: 11 edges a task within blocks of
 //! 32 nodes, from a thousand nodes to a million; a change draws all weights of a task anew. *Step*: the whole operator with
 //! a million live nodes found by their places, what it holds in memory, and what a changed row costs from row to views.
@@ -48,6 +48,7 @@ pub fn run(options: &Options, _: &Scratch, report: &mut Report) -> Result<(), St
         }
         report.against(&format!("us_per_change_n{size}"), "us", &of_size.row, ANEW, &of_size.anew);
         report.against(&format!("us_per_edge_change_n{size}"), "us", &of_size.edge, ANEW, &of_size.anew);
+        report.against(&format!("us_per_term_change_n{size}"), "us", &of_size.term, ANEW, &of_size.anew);
         gaps.push(of_size.gap_max as f64);
     }
     let sizes: &[(u32, &str)] = options.pick(&[(1_000, "1e3"), (32_000, "3e4"), (1_000_000, "1e6")], &[(1_000, "1e3")]);
@@ -135,6 +136,8 @@ struct Dense {
     row: Samples,
     /// One edge drawn anew: mostly nothing is to be repaired.
     edge: Samples,
+    /// One node's term drawn anew, which shifts a whole row.
+    term: Samples,
     /// Solving anew.
     anew: Samples,
     gap_max: i128,
@@ -191,6 +194,18 @@ impl Dense {
             seconds += taken;
         }
         self.edge.push(seconds / changes as f64 * 1e6);
+
+        let mut seconds = 0.0;
+        for _ in 0..changes {
+            let (left, term) = (rows.below(u64::from(size)) as u32, weight(&mut rng) / 8);
+            let (repair, taken) = timed(|| {
+                solver.set_term(LEFT, left, term);
+                solver.solve()
+            });
+            proven.take(&repair);
+            seconds += taken;
+        }
+        self.term.push(seconds / changes as f64 * 1e6);
         self.gap_max = self.gap_max.max(proven.gap_max);
         Ok(())
     }

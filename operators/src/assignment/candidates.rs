@@ -33,6 +33,8 @@ pub(crate) struct Candidates {
     /// By side and slot: the partners with whom a pair has no usable weight.
     refused: [BTreeMap<u32, BTreeSet<u32>>; 2],
     refused_count: usize,
+    /// How many pairs were weighed by the last [`Candidates::apply`].
+    weighed: usize,
 }
 
 /// What the rule needs of a row.
@@ -91,6 +93,7 @@ impl Candidates {
             index,
             refused: [BTreeMap::new(), BTreeMap::new()],
             refused_count: 0,
+            weighed: 0,
             assignment,
         }
     }
@@ -98,6 +101,7 @@ impl Candidates {
     /// Takes in an epoch's changes and makes the solver's nodes and edges those of the rows. Returns, by side, the
     /// slots whose rows changed. Slots of rows that went stay theirs until [`Candidates::release`].
     pub fn apply(&mut self, inputs: &[Vec<Delta>], solver: &mut Solver) -> [Vec<u32>; 2] {
+        self.weighed = 0;
         let mut changed = [LEFT, RIGHT].map(|side| self.tables[side].apply(&inputs[side]));
         let terms = [LEFT, RIGHT].map(|side| self.read_terms(side, &inputs[side], &mut changed[side]));
         let before = [LEFT, RIGHT].map(|side| self.read_nodes(side, &changed[side]));
@@ -116,9 +120,9 @@ impl Candidates {
         }
         match &mut self.index {
             Index::Edges(edges) => {
-                for (left, right, weight, refused) in
-                    edges.apply(&inputs[2], &self.tables, &self.nodes, &changed, &self.worth)
-                {
+                let touched = edges.apply(&inputs[2], &self.tables, &self.nodes, &changed, &self.worth);
+                self.weighed += touched.len();
+                for (left, right, weight, refused) in touched {
                     set_refused(&mut self.refused, &mut self.refused_count, left, right, refused);
                     if self.tables[LEFT].has(left) && self.tables[RIGHT].has(right) {
                         solver.set_edge(left, right, weight);
@@ -193,6 +197,11 @@ impl Candidates {
     pub fn distance_m(&self, left: u32, right: u32) -> Option<f64> {
         let place = |side: usize, slot: u32| self.nodes[side].get(slot as usize)?.place;
         Some(place(LEFT, left)?.distance_m(&place(RIGHT, right)?))
+    }
+
+    /// How many pairs were weighed in the last epoch.
+    pub fn weighed(&self) -> usize {
+        self.weighed
     }
 
     /// How many candidate pairs have no usable weight.
@@ -376,6 +385,7 @@ impl Candidates {
         }
         for pairs in pairs.chunks(PAIRS_MAX) {
             let weights = self.worth.weights(&self.tables, None, pairs);
+            self.weighed += pairs.len();
             for (pair, weight) in pairs.iter().zip(&weights) {
                 let is_refused = *weight == Weight::Refused;
                 set_refused(&mut self.refused, &mut self.refused_count, pair.left, pair.right, is_refused);

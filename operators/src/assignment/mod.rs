@@ -47,7 +47,8 @@ count as 2^40.
 **Expressions** see a pair as one row: `task_…` and `worker_…` columns, for `edges` also `edge_…`, for `spatial`
 `distance_m`. A pair is a candidate where `where` is true (null or an error is not). Weights are rounded to multiples of
 `scale`, half to even. A null weight makes no candidate; one that cannot be computed, is NaN, infinite or beyond 2^53
-multiples of `scale` is refused; `thalweg_step_value` under the name `pairs_refused` says how many there are.
+multiples of `scale` is refused; `thalweg_step_value` under the name `pairs_refused` says how many there are, and under
+`pairs_weighed` how many pairs the last epoch weighed: those of which a column changed that an expression reads.
 
 **Terms.** What belongs to one node alone, such as the value of the place a worker would leave, may stand apart in
 `task_term` and `worker_term`: the weight of a pair is `weight` and the terms of its two nodes, each rounded by itself. A
@@ -862,6 +863,7 @@ impl TableOperator for Matcher {
         // The solver meets its bound or panics: this is a promise kept, not a measurement.
         context.gauge(engine::metrics::OPTIMALITY_GAP, 0.0);
         context.gauge("pairs_refused", self.candidates.refused() as f64);
+        context.gauge("pairs_weighed", self.candidates.weighed() as f64);
     }
 }
 
