@@ -1,9 +1,10 @@
 //! `assignment`: what it costs to be optimal again after a change, against solving anew with the fastest solver there is.
 //!
-//! *Dense*: n × n pairs; a change draws one whole row of weights anew (apart from that: one edge, or one node's term). The limit is the `lapjv` crate (Jonker and
-//! Volgenant) on the same matrix as floats, run every few changes between ours. *City*: 11 edges a task within blocks of
-//! 32 nodes, from a thousand nodes to a million; a change draws all weights of a task anew. *Step*: the whole operator with
-//! a million live nodes found by their places, what it holds in memory, and what a changed row costs from row to views.
+//! *Dense*: n × n pairs; a change draws one whole row of weights anew, and apart from that one edge, or one node's term.
+//! The limit is the `lapjv` crate (Jonker and Volgenant) on the same matrix as floats, run every few changes between ours.
+//! *City*: 11 edges a task within blocks of 32 nodes, from a thousand nodes to a million; a change draws all weights of a
+//! task anew. *Step*: the whole operator with a million live nodes found by their places, what it holds in memory, and what
+//! a changed row costs from row to views.
 //!
 //! Every value is compared with the limit's, and matches and prices are checked by the stand-alone checker, outside what
 //! is timed.
