@@ -179,7 +179,8 @@ impl Dense {
                 }
             }
         }
-        check(&solver, size, (0..n * n).map(|e| ((e / n) as u32, (e % n) as u32, weights[e])))?;
+        let edge = |e: usize| ((e / n) as u32, (e % n) as u32);
+        check(&solver, size, (0..n * n).map(|e| (edge(e).0, edge(e).1, weights[e])))?;
         self.row.push(seconds / changes as f64 * 1e6);
         self.anew.push(seconds_anew / f64::from(solved_anew) * 1e6);
 
@@ -187,6 +188,7 @@ impl Dense {
         for _ in 0..changes {
             let (left, right) = (rows.below(u64::from(size)) as u32, rows.below(u64::from(size)) as u32);
             let weight = weight(&mut rng);
+            weights[left as usize * n + right as usize] = weight;
             let (repair, taken) = timed(|| {
                 solver.set_edge(left, right, Some(weight));
                 solver.solve()
@@ -196,9 +198,10 @@ impl Dense {
         }
         self.edge.push(seconds / changes as f64 * 1e6);
 
-        let mut seconds = 0.0;
+        let (mut seconds, mut terms) = (0.0, vec![0; n]);
         for _ in 0..changes {
             let (left, term) = (rows.below(u64::from(size)) as u32, weight(&mut rng) / 8);
+            terms[left as usize] = term;
             let (repair, taken) = timed(|| {
                 solver.set_term(LEFT, left, term);
                 solver.solve()
@@ -206,6 +209,7 @@ impl Dense {
             proven.take(&repair);
             seconds += taken;
         }
+        check(&solver, size, (0..n * n).map(|e| (edge(e).0, edge(e).1, weights[e] + terms[e / n])))?;
         self.term.push(seconds / changes as f64 * 1e6);
         self.gap_max = self.gap_max.max(proven.gap_max);
         Ok(())
