@@ -6,8 +6,8 @@
 //! task anew. *Step*: the whole operator with a million live nodes found by their places, what it holds in memory, and what
 //! a changed row costs from row to views.
 //!
-//! Every value is compared with the limit's, and matches and prices are checked by the stand-alone checker, outside what
-//! is timed.
+//! Where the limit is run values are compared, every certificate's gap is taken, and in the end matches and prices are
+//! checked by the stand-alone checker: all outside what is timed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
