@@ -103,6 +103,6 @@ pub async fn serve(
     let read = Arc::new(read);
     let pushes = Semaphore::new(options.pushes_max);
     let control = Arc::new(control::Control { handle, read: Arc::clone(&read), pushes });
-    let router = router::read_side(&read).merge(router::control_side(&control));
-    server::run(listener, router, shutdown, closing, connections, &options).await
+    let routes = router::read_side(&read).merge(router::control_side(&control));
+    server::run(listener, router::Service::new(read, routes), shutdown, closing, connections, &options).await
 }

@@ -1,9 +1,12 @@
 //! The query of a request: only parameters its route lists, each at most once, decoded.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::Duration;
 
+use axum::extract::{FromRequestParts, Path};
 use axum::http::Uri;
+use axum::http::request::Parts;
 use types::Epoch;
 
 use crate::problem::{BAD_PARAMETER, Problem, UNKNOWN_PARAMETER, suggestion};
@@ -40,7 +43,7 @@ impl Params {
                 decode(text, true)
                     .ok_or_else(|| Problem::new(BAD_PARAMETER, format!("`{text}` is not percent-encoded UTF-8")))
             };
-            let (name, value) = (decode(name)?, decode(value)?);
+            let (name, value) = (decode(name)?.into_owned(), decode(value)?.into_owned());
             let known = || route.params.iter().map(|p| p.name);
             if !known().any(|k| k == name) {
                 let takes =
@@ -108,8 +111,29 @@ pub(crate) const LIMIT_DEFAULT: usize = 1_000;
 /// Rows of a page at most.
 pub(crate) const LIMIT_MAX: usize = 10_000;
 
+/// The one parameter of a path, decoded.
+#[derive(Debug)]
+pub(crate) struct Segment(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = Problem;
+
+    async fn from_request_parts(head: &mut Parts, state: &S) -> Result<Segment, Problem> {
+        match Path::from_request_parts(head, state).await {
+            Ok(Path(text)) => Ok(Segment(text)),
+            Err(_) => {
+                let path = head.uri.path();
+                Err(Problem::new(BAD_PARAMETER, format!("`{path}` is not percent-encoded UTF-8")))
+            }
+        }
+    }
+}
+
 /// Percent-decoded text; `None` if it is not. In a query `+` is a space.
-pub(crate) fn decode(text: &str, plus_is_space: bool) -> Option<String> {
+pub(crate) fn decode(text: &str, plus_is_space: bool) -> Option<Cow<'_, str>> {
+    if !text.bytes().any(|b| b == b'%' || (b == b'+' && plus_is_space)) {
+        return Some(Cow::Borrowed(text));
+    }
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -122,7 +146,7 @@ pub(crate) fn decode(text: &str, plus_is_space: bool) -> Option<String> {
             other => other,
         });
     }
-    String::from_utf8(out).ok()
+    String::from_utf8(out).ok().map(Cow::Owned)
 }
 
 #[cfg(test)]

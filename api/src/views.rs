@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::extract::{Request, State};
+use axum::http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use prometheus::HistogramTimer;
 use serde_json::json;
+use storage::Snapshot;
 use types::{Epoch, Schema, Value};
 
 use crate::cells;
@@ -15,7 +17,7 @@ use crate::cursor::Cursor;
 use crate::filter::Filter;
 use crate::format::{self, Format};
 use crate::page::{self, Page, Range, Scan};
-use crate::params::{At, Params, decode};
+use crate::params::{Params, Segment, decode};
 use crate::problem::{BAD_CURSOR, BAD_KEY, BAD_PARAMETER, Problem, ROW_NOT_FOUND};
 use crate::read::{Read, Relation, accept, blocking};
 use crate::routes;
@@ -24,6 +26,12 @@ use crate::routes;
 pub const EPOCH_HEADER: &str = "thalweg-epoch";
 /// The header with which the next page is asked for.
 pub const CURSOR_HEADER: &str = "thalweg-cursor";
+static EPOCH_NAME: HeaderName = HeaderName::from_static(EPOCH_HEADER);
+
+/// What the path of a single row begins with.
+const PREFIX: &str = "/v1/views/";
+/// What in the place of a key is none: the view's changes are there.
+const CHANGES: &str = "changes";
 
 /// `GET /v1/views`
 pub(crate) async fn list(State(read): State<Arc<Read>>, uri: Uri) -> Result<Response, Problem> {
@@ -55,7 +63,7 @@ pub(crate) fn describe(schema: &Schema) -> serde_json::Value {
 /// `GET /v1/views/{view}`
 pub(crate) async fn scan(
     State(read): State<Arc<Read>>,
-    Path(view): Path<String>,
+    Segment(view): Segment,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -109,6 +117,9 @@ async fn page(
     let limit = params.limit()?;
     if let Some(text) = params.one("cursor")? {
         let cursor = Cursor::decode(text, relation.id)?;
+        if cursor.epoch > read.store.published() {
+            return Err(Problem::new(BAD_CURSOR, "this cursor was not given out: its epoch is still to come"));
+        }
         if at.as_of.is_some_and(|e| e != cursor.epoch) || at.min_epoch.is_some_and(|e| e > cursor.epoch) {
             return Err(Problem::new(BAD_CURSOR, format!("the cursor is of epoch {}", cursor.epoch)));
         }
@@ -246,13 +257,38 @@ pub(crate) async fn faults_summary(State(read): State<Arc<Read>>, uri: Uri) -> R
 /// `GET /v1/views/{view}/{*key}`: read where it arrives. A lookup is shorter than a change of threads.
 pub(crate) async fn get_row(State(read): State<Arc<Read>>, request: Request) -> Response {
     let timer = read.metrics.row_seconds.start_timer();
-    let (head, _) = request.into_parts();
-    let response = match row(&read, &head).await {
-        Ok(response) => response,
-        Err(problem) => problem.into_response(),
+    let (uri, headers) = (request.uri(), request.headers());
+    let answer = async {
+        let at = Params::parse(&routes::GET_ROW, uri)?.at()?;
+        let lookup = Lookup::parse(&read, uri.path(), headers)?;
+        lookup.answer(&read.snapshot(at).await?, headers)
     };
+    let response = answer.await;
+    row_answered(&read, timer, response)
+}
+
+/// The same request where it asks for the newest epoch, which is there: answered without routing and without waiting,
+/// at the speed of the machine. `None` if the request is another.
+pub(crate) fn get_newest_row<B>(read: &Read, request: &http::Request<B>) -> Option<Response> {
+    let (uri, headers) = (request.uri(), request.headers());
+    let (view, key) = uri.path().strip_prefix(PREFIX)?.split_once('/')?;
+    // What the routes would take for something else.
+    let other = view.is_empty() || key.is_empty() || key.starts_with('/') || key == CHANGES;
+    if request.method() != Method::GET || uri.query().is_some() || other {
+        return None;
+    }
+    let timer = read.metrics.row_seconds.start_timer();
+    let answer = || {
+        let lookup = Lookup::parse(read, uri.path(), headers)?;
+        lookup.answer(&read.store.snapshot(None)?, headers)
+    };
+    Some(row_answered(read, timer, answer()))
+}
+
+fn row_answered(read: &Read, timer: HistogramTimer, answer: Result<Response, Problem>) -> Response {
+    let response = answer.unwrap_or_else(IntoResponse::into_response);
     timer.observe_duration();
-    if response.status().as_u16() == 200 {
+    if response.status() == StatusCode::OK {
         read.metrics.rows_found.inc();
     } else {
         read.metrics.answered(routes::GET_ROW.path, response.status().as_u16());
@@ -260,43 +296,50 @@ pub(crate) async fn get_row(State(read): State<Arc<Read>>, request: Request) -> 
     response
 }
 
-async fn row(read: &Read, head: &Parts) -> Result<Response, Problem> {
-    let uri = &head.uri;
-    let at = match uri.query() {
-        None => At::default(),
-        Some(_) => Params::parse(&routes::GET_ROW, uri)?.at()?,
-    };
-    // The path as it came: decoding must not make two segments of one.
-    let mut segments = uri.path()["/v1/views/".len()..].split('/');
-    let part = |text: &str| {
-        decode(text, false).ok_or_else(|| Problem::new(BAD_KEY, format!("`{text}` is not percent-encoded UTF-8")))
-    };
-    let relation = read.relation(&part(segments.next().unwrap_or_default())?)?;
-    let texts = segments.map(part).collect::<Result<Vec<String>, Problem>>()?;
-    let cells = cells::text_cells(&relation.schema, &texts)?;
-    cells::check_whole(&relation.schema, &cells)?;
-    let format = Format::accepted(accept(&head.headers))?;
-    let key = relation.codec.key_of(&cells);
-    let snapshot = read.snapshot(at).await?;
-    let epoch = snapshot.epoch();
-    if let Some(unchanged) = not_modified(&head.headers, epoch, format) {
-        return Ok(unchanged);
+/// A row that is asked for.
+struct Lookup<'a> {
+    relation: &'a Relation,
+    key: Vec<u8>,
+    format: Format,
+}
+
+impl<'a> Lookup<'a> {
+    fn parse(read: &'a Read, path: &str, headers: &HeaderMap) -> Result<Lookup<'a>, Problem> {
+        // The path as it came: decoding must not make two segments of one.
+        let mut segments = path[PREFIX.len()..].split('/');
+        let part = |text| {
+            decode(text, false).ok_or_else(|| Problem::new(BAD_KEY, format!("`{text}` is not percent-encoded UTF-8")))
+        };
+        let relation = read.relation(&part(segments.next().unwrap_or_default())?)?;
+        let texts = segments.map(part).collect::<Result<Vec<_>, Problem>>()?;
+        let cells = cells::text_cells(&relation.schema, &texts)?;
+        cells::check_whole(&relation.schema, &cells)?;
+        let format = Format::accepted(accept(headers))?;
+        Ok(Lookup { relation, key: relation.codec.key_of(&cells), format })
     }
-    let Some(value) = snapshot.get(relation.id, &key)? else {
-        return Err(Problem::new(
-            ROW_NOT_FOUND,
-            format!("`{}` has no row of that key at epoch {epoch}", relation.name),
-        ));
-    };
-    let body = match format {
-        Format::Json => {
-            let mut out = Vec::with_capacity(256);
-            relation.codec.write_json(&mut out, &key, &value)?;
-            out
+
+    fn answer(self, snapshot: &Snapshot, headers: &HeaderMap) -> Result<Response, Problem> {
+        let Lookup { relation, key, format } = self;
+        let epoch = snapshot.epoch();
+        if let Some(unchanged) = not_modified(headers, epoch, format) {
+            return Ok(unchanged);
         }
-        other => render(relation, &Page { epoch, rows: vec![(key, value)], end: None }, other)?,
-    };
-    Ok(rows_response(body, format, epoch))
+        let Some(value) = snapshot.get(relation.id, &key)? else {
+            return Err(Problem::new(
+                ROW_NOT_FOUND,
+                format!("`{}` has no row of that key at epoch {epoch}", relation.name),
+            ));
+        };
+        let body = match format {
+            Format::Json => {
+                let mut out = Vec::with_capacity(256);
+                relation.codec.write_json(&mut out, &key, &value)?;
+                out
+            }
+            other => render(relation, &Page { epoch, rows: vec![(key, value)], end: None }, other)?,
+        };
+        Ok(rows_response(body, format, epoch))
+    }
 }
 
 /// 304, if the client has this epoch's answer already.
@@ -304,7 +347,7 @@ fn not_modified(headers: &HeaderMap, epoch: Epoch, format: Format) -> Option<Res
     let known = headers.get(header::IF_NONE_MATCH)?.to_str().ok()?;
     let tag = etag(epoch, format);
     known.split(',').any(|t| t.trim() == tag).then(|| {
-        let mut response = axum::http::StatusCode::NOT_MODIFIED.into_response();
+        let mut response = StatusCode::NOT_MODIFIED.into_response();
         tagged(&mut response, epoch, format);
         response
     })
@@ -316,8 +359,9 @@ fn etag(epoch: Epoch, format: Format) -> String {
 
 fn tagged(response: &mut Response, epoch: Epoch, format: Format) {
     let headers = response.headers_mut();
-    headers.insert(EPOCH_HEADER, HeaderValue::from(epoch));
-    headers.insert(header::ETAG, HeaderValue::from_str(&etag(epoch, format)).expect("digits and letters"));
+    headers.insert(&EPOCH_NAME, HeaderValue::from(epoch));
+    let tag = HeaderValue::from_maybe_shared(Bytes::from(etag(epoch, format)));
+    headers.insert(header::ETAG, tag.expect("digits and letters"));
     headers.insert(header::VARY, HeaderValue::from_static("accept"));
 }
 
@@ -329,6 +373,6 @@ fn rows_response(body: Vec<u8>, format: Format, epoch: Epoch) -> Response {
 }
 
 fn with_epoch(mut response: Response, epoch: Epoch) -> Response {
-    response.headers_mut().insert(EPOCH_HEADER, HeaderValue::from(epoch));
+    response.headers_mut().insert(&EPOCH_NAME, HeaderValue::from(epoch));
     response
 }

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use arrow::array::{Array as _, AsArray as _};
+use arrow::array::AsArray as _;
 use arrow::datatypes::{Float64Type, Int64Type};
 use engine::{Phase, Plan};
 use storage::Store;

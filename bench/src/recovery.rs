@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
@@ -114,7 +114,7 @@ fn one_size(options: &Options, scratch: &Scratch, report: &mut Report, rows: u64
 }
 
 /// Starts a daemon on an empty store and waits until everything is in it.
-fn fill(options: &Options, pipeline: &Path, data: &PathBuf, rows: u64) -> Result<Daemon, String> {
+fn fill(options: &Options, pipeline: &Path, data: &Path, rows: u64) -> Result<Daemon, String> {
     let mut daemon = Daemon::start(&options.thalweg, pipeline, data)?;
     daemon.wait_for("/healthz/ready", Duration::from_millis(5), PATIENCE)?;
     let zones: String = (0..ZONES).map(|z| format!("{{\"zone\":{z},\"name\":\"zone {z}\"}}\n")).collect();

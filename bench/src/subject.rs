@@ -23,11 +23,7 @@ pub fn plan(dir: &Path, text: &str) -> Result<Arc<Plan>, String> {
 
 /// Opens a store for a plan, as the daemon does.
 pub fn open(plan: &Plan, data: &Path) -> Result<Store, String> {
-    let mut options = storage::Options::new(data);
-    options.plan = plan.fingerprint();
-    options.relations = engine::relation_specs(plan);
-    options.retain_epochs = plan.settings.retain_epochs;
-    Store::open(options).map_err(|e| e.to_string())
+    Store::open(engine::store_options(plan, data)).map_err(|e| e.to_string())
 }
 
 /// Starts a plan over a store.

@@ -17,7 +17,7 @@ pub struct Arguments {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check a pipeline file: every mistake at once, each with its line.
+    /// Check a pipeline file: every mistake at once, each with its line. Then run its tests.
     Check(Check),
     /// Print the plan of a pipeline file.
     Explain(Explain),
@@ -45,13 +45,24 @@ pub enum Command {
 
 /// `thalweg check`.
 #[derive(Debug, Args)]
+#[command(after_long_help = CHECK_HELP)]
 pub struct Check {
     /// The pipeline file.
     pub file: PathBuf,
-    /// Print the mistakes as JSON.
+    /// Print mistakes and how the tests went as one JSON object.
     #[arg(long)]
     pub json: bool,
+    /// Do not run the tests in the file; they are still checked for mistakes.
+    #[arg(long)]
+    pub no_tests: bool,
 }
+
+const CHECK_HELP: &str = "\
+Nothing is run while there is a mistake. Each test in the file (`[[tests]]`: rows given to sources, rows expected of
+views) runs through the engine into a temporary store, on one worker and on two, in epochs of one row and of many; no
+source is opened. Of a test that fails the rows that are missing or unexpected are printed, one JSON object a line.
+
+Exit codes: 0 all is well; 1 a test failed; 2 the file has mistakes or cannot be read.";
 
 /// `thalweg explain`.
 #[derive(Debug, Args)]

@@ -1,9 +1,9 @@
-//! The commands that run no pipeline: check, explain, infer, verify, bench, manual.
+//! The commands that start no daemon: check, explain, infer, verify, bench, manual.
 
 use std::path::Path;
 
-use engine::Plan;
-use engine::pipeline::{self, explain};
+use engine::pipeline::{self, Problems, explain};
+use engine::{Plan, testing};
 
 use crate::Failure;
 use crate::arguments::{Bench, Check, Explain, ExplainFormat, Infer, Manual, Page, Verify};
@@ -11,31 +11,48 @@ use crate::run::variable;
 
 /// Reads and checks a pipeline file.
 pub fn load(file: &Path) -> Result<Plan, Failure> {
+    read(file)?.map_err(Failure::usage)
+}
+
+/// Reads and checks a pipeline file. The outer error says that it cannot be read.
+fn read(file: &Path) -> Result<Result<Plan, Problems>, Failure> {
     let text = std::fs::read_to_string(file).map_err(|e| Failure::usage(format!("{}: {e}", file.display())))?;
-    pipeline::load(file, &text, &variable, &operators::catalogue()).map_err(Failure::usage)
+    Ok(pipeline::load(file, &text, &variable, &operators::catalogue()))
 }
 
 /// `thalweg check`.
 pub fn check(arguments: &Check) -> Result<(), Failure> {
+    let file = arguments.file.display().to_string();
+    let plan = match read(&arguments.file)? {
+        Ok(plan) => plan,
+        Err(problems) if arguments.json => {
+            let told = serde_json::to_string(&problems).expect("problems are JSON");
+            println!("{{\"problems\":{told},\"tests\":[]}}");
+            return Err(Failure::usage(format!("{file}: {}", counted(problems.iter().len(), "mistake"))));
+        }
+        Err(problems) => return Err(Failure::usage(problems)),
+    };
+    let outcomes = if arguments.no_tests { Vec::new() } else { testing::run(&plan, &std::env::temp_dir()) };
+    let failed = outcomes.iter().filter(|o| !o.passed()).count();
     if arguments.json {
-        let text = std::fs::read_to_string(&arguments.file)
-            .map_err(|e| Failure::usage(format!("{}: {e}", arguments.file.display())))?;
-        let problems = match pipeline::load(&arguments.file, &text, &variable, &operators::catalogue()) {
-            Ok(_) => serde_json::json!([]),
-            Err(problems) => serde_json::to_value(&problems).expect("problems are JSON"),
+        let tests: Vec<String> = outcomes.iter().map(testing::Outcome::json).collect();
+        println!("{{\"problems\":[],\"tests\":[{}]}}", tests.join(","));
+    } else {
+        outcomes.iter().for_each(|outcome| print!("{}", outcome.text(&file)));
+        let (sources, steps) = (counted(plan.sources.len(), "source"), counted(plan.steps.len(), "step"));
+        let tests = match plan.tests.len() {
+            0 => "no tests".to_owned(),
+            n if arguments.no_tests => format!("{} not run", counted(n, "test")),
+            n if failed > 0 => format!("{failed} of {} failed", counted(n, "test")),
+            n => format!("{} passed", counted(n, "test")),
         };
-        println!("{problems}");
-        return Ok(());
+        println!("{file}: pipeline `{}` has no mistakes: {sources}, {steps}, {tests}", plan.name);
     }
-    let plan = load(&arguments.file)?;
-    println!(
-        "{}: pipeline `{}` is fine: {} sources, {} steps",
-        arguments.file.display(),
-        plan.name,
-        plan.sources.len(),
-        plan.steps.len()
-    );
-    Ok(())
+    if failed > 0 { Err(Failure::broken(format!("{file}: {} failed", counted(failed, "test")))) } else { Ok(()) }
+}
+
+fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// `thalweg explain`.

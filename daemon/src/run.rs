@@ -30,12 +30,7 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
         ),
     };
 
-    let mut options = storage::Options::new(&arguments.data);
-    options.plan = plan.fingerprint();
-    options.relations = engine::relation_specs(&plan);
-    options.retain_epochs = plan.settings.retain_epochs;
-    options.stage_rows = plan.settings.stage_rows;
-    options.apply_rows = plan.settings.apply_rows;
+    let mut options = engine::store_options(&plan, &arguments.data);
     let at = crash.clone();
     options.hook = Arc::new(move |point| at.pass(point.name()));
     let store = storage::Store::open(options).map_err(Failure::broken)?;

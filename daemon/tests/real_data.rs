@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use support::{THALWEG, dump, real_data, text};
+use support::{THALWEG, dump, text};
+use testkit::recorded_data;
 
 /// Runs a recorded example and compares its views with what `real_data.py` computes.
 fn check(example: &str, records: usize) {
-    let Some(data) = real_data() else { return };
+    let Some(data) = recorded_data() else { return };
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let dir = tempfile::tempdir().unwrap();
     let store = dir.path().join("store");

@@ -52,6 +52,7 @@ pub trait Connector: Send {
 
 /// What came.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "it lives for one call, and is nearly always rows")]
 pub enum Next {
     /// Rows, faults, or both.
     Rows(SourceRows),

@@ -13,8 +13,10 @@ pub mod operator;
 pub mod pipeline;
 pub mod plan;
 mod runtime;
+pub mod script;
+pub mod testing;
 
 pub use catalogue::{Catalogue, ConnectorDef, OperatorDef, OptionDef};
 pub use handle::{Handle, Phase, Push, PushError, PushFormat, Pushed, SourceStatus, Status};
 pub use plan::Plan;
-pub use runtime::{Engine, FAULTS, Hook, Options, relation_specs};
+pub use runtime::{Engine, FAULTS, Hook, Options, relation_specs, store_options};

@@ -137,6 +137,7 @@ impl Context {
     }
 
     /// Everything the operator made: outputs, state writes in order, faults, gauges.
+    #[allow(clippy::type_complexity, reason = "taken apart at once, by the engine and by tests")]
     pub fn into_parts(self) -> (Vec<Vec<Delta>>, ChangeSet, Vec<(Fault, i64)>, Vec<(&'static str, f64)>) {
         (self.outputs, self.state, self.faults, self.gauges)
     }

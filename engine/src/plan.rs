@@ -111,6 +111,8 @@ pub struct PlannedRelation<'a> {
 pub struct PlanTest {
     /// Its name, unique in the file.
     pub name: String,
+    /// The line on which it begins.
+    pub line: usize,
     /// For each source, in file order, the rows it delivers in order: a cell for each of
     /// [`PlannedSource::delivered`]. A source that is not named delivers nothing.
     pub given: Vec<(String, Vec<Row>)>,
@@ -118,11 +120,14 @@ pub struct PlanTest {
     pub expect: Vec<ExpectedRows>,
 }
 
-/// What a test expects of a relation once everything is delivered: exactly these rows, in any order.
+/// What a test expects of a relation once everything is delivered: exactly these rows, each as often as it is listed,
+/// in any order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExpectedRows {
-    /// The relation.
+    /// The relation: one that is stored, or the faults.
     pub relation: String,
+    /// The line on which its rows are expected.
+    pub line: usize,
     /// The columns that are compared, ascending: those that some row names. None if no rows are expected.
     pub columns: Vec<usize>,
     /// The rows: a cell for each of these columns.

@@ -1,1 +1,1 @@
-//! The example pipelines: each is a folder of its own beside `src`, and each is run by this crate's tests.
+//! The example pipelines stand in folders beside `src`; this crate's tests run each of them.

@@ -306,10 +306,10 @@ pub fn naive_sum(values: &[f64]) -> f64 {
         let (digits, at) = if exponent == 0 { (fraction, 0) } else { (fraction | 1 << 52, exponent - 1) };
         let sum = &mut sums[usize::from(*value < 0.0)];
         let mut carry = false;
-        for i in at..sum.len() {
-            let digit = i - at < 53 && digits >> (i - at) & 1 == 1;
-            let ones = u8::from(sum[i]) + u8::from(digit) + u8::from(carry);
-            sum[i] = ones & 1 == 1;
+        for (i, bit) in sum[at..].iter_mut().enumerate() {
+            let digit = i < 53 && digits >> i & 1 == 1;
+            let ones = u8::from(*bit) + u8::from(digit) + u8::from(carry);
+            *bit = ones & 1 == 1;
             carry = ones > 1;
         }
     }

@@ -11,6 +11,8 @@ pub(crate) struct Multiset<K> {
     added: Vec<K>,
     taken: Vec<K>,
     extremes: Option<(K, K)>,
+    /// Boxed: most groups never need it, and there may be millions of them.
+    #[allow(clippy::box_collection)]
     tree: Option<Box<BTreeMap<K, i64>>>,
 }
 

@@ -38,18 +38,20 @@ const SWEEP_TOMBSTONES_MIN: u64 = 50_000;
 const SWEEP_SLICE: usize = 100_000;
 /// How many deletions a sweep gathers in one batch.
 const SWEEP_BATCH: usize = 4_096;
+/// Work that failed is tried again after this.
+const RETRY: Duration = Duration::from_secs(1);
 
-/// What the commits and the background thread tell each other.
+/// What the thread waits for, and what waits for the thread.
+///
+/// Nobody polls, so each of these must ring, after the fact, for all that it may have made due: a commit (new runs, a
+/// new horizon), a publication and the end of a reader (a horizon moves without a commit). What the thread itself makes
+/// due it sees in its next turn. A ring while it works is kept in `wanted`. Whoever changes what another waits for
+/// does so before taking the lock, or under it, and rings under it: then no ring falls between a look and a wait.
 #[derive(Debug, Default)]
-pub(crate) struct Work {
+pub(crate) struct Bell {
     state: Mutex<State>,
     wake: Condvar,
     eased: Condvar,
-    applied: AtomicU64,
-    /// Deletions moved into `rows` since the last sweep, by relation number.
-    tombstones: Mutex<Vec<u64>>,
-    /// Up to which epoch old changes have been forgotten, by class.
-    trimmed: [AtomicU64; 2],
 }
 
 #[derive(Debug, Default)]
@@ -59,15 +61,14 @@ struct State {
     error: Option<String>,
 }
 
-impl Work {
-    /// Wakes the thread if there is something for it.
-    pub(crate) fn look(&self, shared: &Shared) {
-        if wants(shared) {
-            lock(&self.state).wanted = true;
-            self.wake.notify_one();
-        }
+impl Bell {
+    /// Wakes the thread.
+    pub(crate) fn ring(&self) {
+        lock(&self.state).wanted = true;
+        self.wake.notify_one();
     }
 
+    /// Ends the thread, and lets everybody go who waits for it.
     pub(crate) fn close(&self) {
         lock(&self.state).closed = true;
         self.wake.notify_all();
@@ -78,8 +79,32 @@ impl Work {
         lock(&self.state).closed
     }
 
-    pub(crate) fn wake_waiters(&self) {
+    /// Has the commits that wait for the thread look again.
+    pub(crate) fn ease(&self) {
+        let _state = lock(&self.state);
         self.eased.notify_all();
+    }
+}
+
+/// How far the background thread is, and what is left for it.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    applied: AtomicU64,
+    /// Deletions in `rows` that were not swept, by relation number.
+    tombstones: Mutex<Vec<u64>>,
+    /// Up to which epoch old changes have been forgotten, by class.
+    trimmed: [AtomicU64; 2],
+    /// Below which epoch commit records and remaps have been forgotten. Not the same: they are needed for as long as
+    /// a relation of either class is to be redone.
+    log_trimmed: AtomicU64,
+}
+
+impl Work {
+    /// Wakes the thread if there is something for it.
+    pub(crate) fn look(&self, shared: &Shared) {
+        if wants(shared) {
+            shared.retention.bell.ring();
+        }
     }
 
     /// Holds a commit back while too much is in memory.
@@ -87,15 +112,15 @@ impl Work {
         if runs_bytes(shared) < RUNS_BYTES_HARD {
             return Ok(());
         }
-        let mut state = lock(&self.state);
+        let bell = &shared.retention.bell;
+        let mut state = lock(&bell.state);
         while runs_bytes(shared) >= RUNS_BYTES_HARD && !state.closed && shared.poison.get().is_none() {
             if let Some(error) = &state.error {
                 return Err(Error::failed("commit to", shared.path.display().to_string(), error));
             }
             state.wanted = true;
-            self.wake.notify_one();
-            let waited = self.eased.wait_timeout(state, Duration::from_millis(100));
-            state = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+            bell.wake.notify_one();
+            state = bell.eased.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
         Ok(())
     }
@@ -113,8 +138,8 @@ impl Work {
         lock(&self.tombstones).get(relation.0 as usize).copied().unwrap_or(0)
     }
 
-    pub(crate) fn stats(&self) -> (u64, Option<String>) {
-        (self.applied.load(Ordering::Relaxed), lock(&self.state).error.clone())
+    pub(crate) fn stats(&self, bell: &Bell) -> (u64, Option<String>) {
+        (self.applied.load(Ordering::Relaxed), lock(&bell.state).error.clone())
     }
 }
 
@@ -234,6 +259,11 @@ fn wants(shared: &Shared) -> bool {
     due(shared).is_some()
         || shared.memory().iter().any(|runs| mergeable(runs).is_some())
         || Class::ALL.into_iter().any(|class| trim_bound(shared, class).is_some())
+        || log_bound(shared).is_some()
+}
+
+fn trim_step(shared: &Shared) -> u64 {
+    (shared.options.retain_epochs / 4).clamp(TRIM_EPOCHS_MIN, TRIM_EPOCHS_MAX)
 }
 
 /// Up to which epoch the changes of a class should be forgotten now: they are in `rows`, and not asked for.
@@ -244,8 +274,16 @@ fn trim_bound(shared: &Shared, class: Class) -> Option<Epoch> {
         shared.relations.iter().filter(|r| shared.is_state(r.id) == state).flat_map(|r| memory[r.id.0 as usize].iter());
     let pending = runs.map(|r| r.min_epoch).min();
     let bound = shared.retention.since_of(state).min(pending.map_or(Epoch::MAX, |p| p - 1));
-    let step = (shared.options.retain_epochs / 4).clamp(TRIM_EPOCHS_MIN, TRIM_EPOCHS_MAX);
-    (bound >= shared.work.trimmed[class as usize].load(Ordering::Relaxed).saturating_add(step)).then_some(bound)
+    let trimmed = shared.work.trimmed[class as usize].load(Ordering::Relaxed);
+    (bound >= trimmed.saturating_add(trim_step(shared))).then_some(bound)
+}
+
+/// Below which epoch commit records and remaps should be forgotten now. Those of the horizon are kept, since it can be
+/// read, and those of epochs that are to be redone, whichever class they are of.
+fn log_bound(shared: &Shared) -> Option<Epoch> {
+    let bound = shared.retention.since().min(redo_from(shared, None).saturating_sub(1));
+    let trimmed = shared.work.log_trimmed.load(Ordering::Relaxed);
+    (bound >= trimmed.saturating_add(trim_step(shared))).then_some(bound)
 }
 
 /// The oldest epoch whose changes are not all in `rows`, once those of the relation named are, up to the epoch named.
@@ -273,8 +311,8 @@ struct Applier {
     /// Whether the memtable of `rows` holds anything: taking in a file would have to flush it while writers wait.
     rows_in_memtable: bool,
     sweep: Option<Sweep>,
-    /// By relation number, how many rows the last sweep left.
-    swept_rows: Vec<u64>,
+    /// By relation number, what the last sweep left.
+    swept: Vec<Swept>,
 }
 
 /// A sweep under way.
@@ -284,41 +322,44 @@ struct Sweep {
     from: Vec<u8>,
     /// Deletions there were when it began.
     tombstones: u64,
-    kept: u64,
+    left: Swept,
+}
+
+/// What a sweep leaves.
+#[derive(Clone, Copy, Debug, Default)]
+struct Swept {
+    rows: u64,
+    /// Deletions that a reader may still look behind, and the newest epoch of one: at that horizon all of them can go.
+    tombstones: u64,
+    epoch: Epoch,
 }
 
 impl Applier {
     fn new(shared: Arc<Shared>) -> Applier {
-        let swept_rows = vec![0; shared.relations.len()];
-        Applier { shared, rows_in_memtable: true, sweep: None, swept_rows }
+        let swept = vec![Swept::default(); shared.relations.len()];
+        Applier { shared, rows_in_memtable: true, sweep: None, swept }
     }
 
     fn run(mut self) {
+        let shared = self.shared.clone();
+        let bell = &shared.retention.bell;
         loop {
-            let more = match self.turn() {
-                Ok(more) => {
-                    lock(&self.shared.work.state).error = None;
-                    more
+            let result = self.turn();
+            let mut state = lock(&bell.state);
+            let more = *result.as_ref().unwrap_or(&false);
+            let error = result.err().map(|e| e.to_string());
+            if let (Some(error), None) = (&error, &state.error) {
+                tracing::error!(error, "the store's background work failed; it will be tried again");
+            }
+            state.error = error;
+            bell.eased.notify_all();
+            while !state.closed && !state.wanted && !more {
+                if state.error.is_some() {
+                    // Nobody rings when the machine can do again what it could not.
+                    state = bell.wake.wait_timeout(state, RETRY).map_or_else(|e| e.into_inner().0, |w| w.0);
+                    break;
                 }
-                Err(e) => {
-                    let mut state = lock(&self.shared.work.state);
-                    if state.error.is_none() {
-                        tracing::error!(error = %e, "the store's background work failed; it will be tried again");
-                    }
-                    state.error = Some(e.to_string());
-                    false
-                }
-            };
-            self.shared.work.eased.notify_all();
-            let mut state = lock(&self.shared.work.state);
-            if !state.closed && !state.wanted && !more {
-                // Now and then it looks by itself, too: for work that failed, and for what became due unasked.
-                state = self
-                    .shared
-                    .work
-                    .wake
-                    .wait_timeout(state, Duration::from_secs(1))
-                    .map_or_else(|e| e.into_inner().0, |w| w.0);
+                state = bell.wake.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
             }
             if state.closed {
                 return;
@@ -433,21 +474,22 @@ impl Applier {
             let mut batch = WriteBatch::default();
             let (first, end) = (format::change_prefix(class, 0), format::change_prefix(class, bound + 1));
             batch.delete_range_cf(shared.family(format::CHANGES), first, end);
-            if class == Class::History {
-                // The record and the remap of the horizon itself are kept, since it can be read, and those of epochs
-                // that are to be redone, whichever class they are of.
-                let redo_from = redo_from(&shared, None);
-                let below = format::epoch_key(bound.min(redo_from.saturating_sub(1)));
-                batch.delete_range_cf(shared.family(format::COMMIT), format::epoch_key(0), below);
-                batch.delete_range_cf(shared.family(format::REMAP), format::epoch_key(0), below);
-                put_numbers(&shared, &mut batch, REDO_FROM, &[redo_from]);
-            }
             shared.write(batch, false, "trimming")?;
             shared
                 .db
                 .delete_file_in_range_cf(shared.family(format::CHANGES), first, end)
                 .map_err(|e| Error::failed("remove", "files of old changes", e))?;
             shared.work.trimmed[class as usize].store(bound, Ordering::Relaxed);
+        }
+        if let Some(bound) = log_bound(&shared) {
+            shared.at(CrashPoint::Trim);
+            let mut batch = WriteBatch::default();
+            let below = format::epoch_key(bound);
+            batch.delete_range_cf(shared.family(format::COMMIT), format::epoch_key(0), below);
+            batch.delete_range_cf(shared.family(format::REMAP), format::epoch_key(0), below);
+            put_numbers(&shared, &mut batch, REDO_FROM, &[redo_from(&shared, None)]);
+            shared.write(batch, false, "trimming")?;
+            shared.work.log_trimmed.store(bound, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -460,13 +502,15 @@ impl Applier {
         let shared = self.shared.clone();
         if self.sweep.is_none() {
             let due = shared.relations.iter().find(|r| {
-                shared.work.tombstones(r.id) >= SWEEP_TOMBSTONES_MIN.max(self.swept_rows[r.id.0 as usize] / 4)
+                let last = self.swept[r.id.0 as usize];
+                shared.work.tombstones(r.id) >= SWEEP_TOMBSTONES_MIN.max(last.rows / 4)
+                    && shared.retention.since_of(shared.is_state(r.id)) >= last.epoch
             });
             let Some(info) = due else { return Ok(false) };
             let mut from = Vec::new();
             open::row_keys(&shared, info.id).write_prefix(&mut from, &[]);
             let tombstones = shared.work.tombstones(info.id);
-            self.sweep = Some(Sweep { relation: info.id, from, tombstones, kept: 0 });
+            self.sweep = Some(Sweep { relation: info.id, from, tombstones, left: Swept::default() });
         }
         let sweep = self.sweep.as_mut().expect("begun above");
         let relation = sweep.relation;
@@ -499,28 +543,32 @@ impl Applier {
                 (dead, decided) = (false, false);
             }
             seen += 1;
-            if !decided && epoch <= horizon {
-                (decided, dead) = (true, format::read_row(value) == Some(None));
+            let deletion = !decided && format::read_row(value) == Some(None);
+            if epoch <= horizon && !decided {
+                (decided, dead) = (true, deletion);
+            } else if deletion {
+                sweep.left.tombstones += 1;
+                sweep.left.epoch = sweep.left.epoch.max(epoch);
             }
             if dead {
                 batch.delete_cf(family, key);
                 self.rows_in_memtable = true;
             } else {
-                sweep.kept += 1;
+                sweep.left.rows += 1;
             }
             iter.next();
         }
         iter.status().map_err(|e| Error::read("`rows`", &e))?;
         drop(iter);
         if done {
-            let (tombstones, kept) = (sweep.tombstones, sweep.kept);
+            let (tombstones, left) = (sweep.tombstones, sweep.left);
             self.sweep = None;
-            self.swept_rows[relation.0 as usize] = kept;
+            self.swept[relation.0 as usize] = left;
             let left = {
                 let mut all = lock(&shared.work.tombstones);
-                let left = &mut all[relation.0 as usize];
-                *left = left.saturating_sub(tombstones);
-                *left
+                let now = &mut all[relation.0 as usize];
+                *now = now.saturating_sub(tombstones) + left.tombstones;
+                *now
             };
             let applied = read_applied(&shared, relation)?;
             put_numbers(&shared, &mut batch, &applied_key(relation), &[applied.epoch, left]);

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 use rocksdb::{Direction, IteratorMode, ReadOptions, WriteBatch};
 use types::Epoch;
@@ -83,6 +84,9 @@ struct State {
 #[derive(Debug, Default)]
 struct Source {
     next_seq: u64,
+    /// The same as of the last write that was begun, and of the last that is on disk.
+    writing_seq: u64,
+    written_seq: u64,
     keys: u64,
     /// No remembered key is of an entry before this.
     oldest_key: u64,
@@ -200,6 +204,14 @@ impl Store {
         Ok(())
     }
 
+    /// Waits until record `seq` of a source is on disk; false if that took longer than the timeout.
+    pub fn journal_wait(&self, source: &str, seq: u64, timeout: Duration) -> bool {
+        let journal = &self.shared().journal;
+        let is_written = |state: &State| state.sources.get(source).is_some_and(|s| s.written_seq > seq);
+        let waited = journal.written.wait_timeout_while(lock(&journal.state), timeout, |state| !is_written(state));
+        is_written(&waited.unwrap_or_else(std::sync::PoisonError::into_inner).0)
+    }
+
     /// The number the next record of a source will get: how many were ever journalled.
     pub fn journal_next_seq(&self, source: &str) -> u64 {
         let state = lock(&self.shared().journal.state);
@@ -220,7 +232,7 @@ impl Journal {
                 .try_into()
                 .map(u64::from_le_bytes)
                 .map_err(|_| Error::damaged(subject(&source), "its next number cannot be read"))?;
-            state.sources.insert(source, Source { next_seq, ..Source::default() });
+            state.sources.insert(source, Source { next_seq, written_seq: next_seq, ..Source::default() });
         }
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound([NEXT]);
@@ -361,6 +373,9 @@ impl Shared {
         state.writing = true;
         let writes = std::mem::take(&mut state.queue);
         let upto = state.next_ticket;
+        for s in state.sources.values_mut() {
+            s.writing_seq = s.next_seq;
+        }
         drop(state);
         let family = self.family(format::JOURNAL);
         let mut batch = WriteBatch::default();
@@ -380,6 +395,7 @@ impl Shared {
             Ok(()) => {
                 state.written_ticket = upto;
                 for s in state.sources.values_mut() {
+                    s.written_seq = s.written_seq.max(s.writing_seq);
                     s.pending.retain(|_, (ticket, _)| *ticket >= upto);
                 }
             }

@@ -33,6 +33,7 @@ mod retention;
 mod run;
 mod snapshot;
 mod store;
+mod temporary;
 mod verify;
 
 pub use changes::Changes;
@@ -41,6 +42,7 @@ pub use journal::{Appended, JournalEntry, Journaled};
 pub use options::{CrashHook, CrashPoint, Options, RelationId, RelationInfo, RelationKind, RelationSpec};
 pub use snapshot::{Row, Scan, Snapshot};
 pub use store::{CommitStats, EpochCommit, Stats, Store};
+pub use temporary::Temporary;
 pub use verify::{Problem, VerifiedRelation, VerifyReport};
 
 /// Takes a lock even after a panic elsewhere: what is behind our locks is whole at every moment, or the store has

@@ -215,7 +215,7 @@ fn enter(path: &Path, existing: bool) -> Result<File, Error> {
     } else {
         let new = path.join("format.new");
         let mut f = File::create(&new).map_err(failed)?;
-        write!(f, "{FORMAT_WORD}{FORMAT}\n").and_then(|()| f.sync_all()).map_err(failed)?;
+        writeln!(f, "{FORMAT_WORD}{FORMAT}").and_then(|()| f.sync_all()).map_err(failed)?;
         fs::rename(&new, &file).and_then(|()| sync_dir(path)).map_err(failed)?;
         if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             sync_dir(parent).map_err(failed)?;

@@ -76,7 +76,8 @@ pub struct Options {
     pub stage_rows: usize,
     /// When a relation has this many changed rows in memory (or [`Options::APPLY_BYTES`]), they are moved into `rows`.
     pub apply_rows: usize,
-    /// Whether a commit waits for the disk. Turned off only by benches: without it an acknowledged epoch may be lost.
+    /// Whether a commit waits for the disk. Turned off only by benches and for a [`Temporary`](crate::Temporary) store:
+    /// without it an acknowledged epoch may be lost.
     pub sync: bool,
     /// The size of the cache for blocks read from disk.
     pub cache_bytes: usize,

@@ -9,6 +9,7 @@ use rocksdb::compaction_filter::{CompactionFilter, Decision};
 use rocksdb::compaction_filter_factory::{CompactionFilterContext, CompactionFilterFactory};
 use types::Epoch;
 
+use crate::applier::Bell;
 use crate::format::split_row_key;
 use crate::lock;
 
@@ -20,7 +21,9 @@ use crate::lock;
 pub(crate) struct Retention {
     since: AtomicU64,
     state_since: AtomicU64,
-    pins: Mutex<BTreeMap<Epoch, usize>>,
+    held: Mutex<Held>,
+    /// Rung when a reader that held them back is gone: then there may be something to forget, and no commit to say so.
+    pub bell: Bell,
     /// By relation number: whether it is state. Empty until the store knows; until then nothing is forgotten.
     pub is_state: OnceLock<Vec<bool>>,
 }
@@ -40,29 +43,46 @@ impl Retention {
         if state { self.state_since() } else { self.since() }
     }
 
-    /// Moves both up, as far as readers let it.
-    pub(crate) fn advance(&self, since: Epoch, state_since: Epoch) {
-        let pins = lock(&self.pins);
-        let oldest = pins.keys().next().copied().unwrap_or(Epoch::MAX);
-        self.since.fetch_max(since.min(oldest), Ordering::AcqRel);
-        self.state_since.fetch_max(state_since.min(oldest), Ordering::AcqRel);
+    /// Moves both up, as far as readers let it, and the rest of the way when these are gone. True if either moved.
+    pub(crate) fn advance(&self, since: Epoch, state_since: Epoch) -> bool {
+        let mut held = lock(&self.held);
+        held.wanted = [held.wanted[0].max(since), held.wanted[1].max(state_since)];
+        self.settle(&held)
+    }
+
+    fn settle(&self, held: &Held) -> bool {
+        let oldest = held.pins.keys().next().copied().unwrap_or(Epoch::MAX);
+        let mut moved = false;
+        for (now, wanted) in [&self.since, &self.state_since].into_iter().zip(held.wanted) {
+            moved |= now.fetch_max(wanted.min(oldest), Ordering::AcqRel) < wanted.min(oldest);
+        }
+        moved
     }
 
     /// Holds an epoch; the error is the oldest that can still be had.
     pub(crate) fn pin(self: &Arc<Self>, epoch: Epoch) -> Result<Pin, Epoch> {
-        let mut pins = lock(&self.pins);
+        let mut held = lock(&self.held);
         let since = self.since();
         if epoch < since {
             return Err(since);
         }
-        *pins.entry(epoch).or_default() += 1;
+        *held.pins.entry(epoch).or_default() += 1;
         Ok(Pin { retention: self.clone(), epoch })
     }
 
     /// How many readers there are.
     pub(crate) fn readers(&self) -> usize {
-        lock(&self.pins).values().sum()
+        lock(&self.held).pins.values().sum()
     }
+}
+
+/// Who holds what back.
+#[derive(Debug, Default)]
+struct Held {
+    /// The epochs that are read, each with how many readers.
+    pins: BTreeMap<Epoch, usize>,
+    /// How far the horizons, of history and of state, would be without readers.
+    wanted: [Epoch; 2],
 }
 
 /// A reader's hold on an epoch.
@@ -74,18 +94,22 @@ pub(crate) struct Pin {
 
 impl Clone for Pin {
     fn clone(&self) -> Pin {
-        *lock(&self.retention.pins).entry(self.epoch).or_default() += 1;
+        *lock(&self.retention.held).pins.entry(self.epoch).or_default() += 1;
         Pin { retention: self.retention.clone(), epoch: self.epoch }
     }
 }
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        let mut pins = lock(&self.retention.pins);
-        if let Some(n) = pins.get_mut(&self.epoch) {
-            *n -= 1;
-            if *n == 0 {
-                pins.remove(&self.epoch);
+        let mut held = lock(&self.retention.held);
+        let Some(n) = held.pins.get_mut(&self.epoch) else { return };
+        *n -= 1;
+        if *n == 0 {
+            held.pins.remove(&self.epoch);
+            let moved = self.retention.settle(&held);
+            drop(held);
+            if moved {
+                self.retention.bell.ring();
             }
         }
     }

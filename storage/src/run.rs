@@ -4,7 +4,7 @@
 //! to disk, so committing copies a row once. Entries are sorted by key, and for one key newest first.
 
 use std::cmp::Ordering;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use types::Epoch;
@@ -15,9 +15,11 @@ use crate::format::{put_varint, take_varint};
 
 /// A run is not grown beyond this by merging, and offsets stay within 32 bits.
 pub(crate) const RUN_BYTES_MAX: usize = 1 << 30;
-/// Runs below this are searched without asking a filter first.
+/// Runs below this are searched without fences and filter.
 const FILTER_ROWS_MIN: usize = 64;
 const FILTER_KEYS_PER_LINE: usize = 50;
+/// Of so many entries one has a fence.
+const FENCE_ENTRIES: usize = 8;
 
 /// Committed changes of one relation, sorted by (key, epoch descending).
 #[derive(Debug, Default)]
@@ -26,6 +28,11 @@ pub(crate) struct Run {
     offsets: Vec<u32>,
     /// Says of most keys that are not in it that they are not. Empty for small runs.
     filter: Vec<[u64; 8]>,
+    /// Of every [`FENCE_ENTRIES`]th entry the [`Run::fence_of`] its key. They lie together, and entries do not: a search
+    /// that begins with them touches little memory.
+    fences: Vec<u64>,
+    /// How many bytes all keys begin with in common.
+    common_bytes: usize,
     /// Epochs are stored as differences to this.
     base: Epoch,
     /// The newest epoch in it.
@@ -94,7 +101,10 @@ impl Run {
 
     /// The memory it takes.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes.len() + self.offsets.len() * size_of::<u32>() + self.filter.len() * size_of::<[u64; 8]>()
+        self.bytes.len()
+            + self.offsets.len() * size_of::<u32>()
+            + self.filter.len() * size_of::<[u64; 8]>()
+            + self.fences.len() * size_of::<u64>()
     }
 
     /// The block of bytes, in which chunks are ranges.
@@ -102,8 +112,9 @@ impl Run {
         &mut self.bytes
     }
 
-    /// Ends the filling: makes the filter, and gives back memory that was reserved and not needed.
+    /// Ends the filling: makes fences and filter, and gives back memory that was reserved and not needed.
     pub(crate) fn finish(&mut self) {
+        self.fence();
         if self.bytes.capacity() > self.bytes.len() + self.bytes.len() / 4 {
             self.bytes.shrink_to_fit();
         }
@@ -120,6 +131,39 @@ impl Run {
             }
         }
         self.filter = filter;
+    }
+
+    fn fence(&mut self) {
+        if self.len() < FILTER_ROWS_MIN {
+            return;
+        }
+        let (first, last) = (self.key(0), self.key(self.len() - 1));
+        self.common_bytes = first.iter().zip(last).take_while(|(a, b)| a == b).count();
+        let fences = (0..self.len()).step_by(FENCE_ENTRIES).map(|index| self.fence_of(self.key(index))).collect();
+        self.fences = fences;
+    }
+
+    /// The eight bytes of a key behind those all keys share, zeros behind a shorter one, as a number: of two such keys,
+    /// the one with the lesser number is the lesser.
+    fn fence_of(&self, key: &[u8]) -> u64 {
+        let rest = &key[self.common_bytes..];
+        let mut head = [0; 8];
+        let length = rest.len().min(head.len());
+        head[..length].copy_from_slice(&rest[..length]);
+        u64::from_be_bytes(head)
+    }
+
+    /// A range in which, or right behind which, the first entry stands that is not before those of a key.
+    fn near(&self, key: &[u8]) -> Range<usize> {
+        let shares = self.common_bytes == 0
+            || key.get(..self.common_bytes).is_some_and(|head| head == &self.key(0)[..self.common_bytes]);
+        if self.fences.is_empty() || !shares {
+            return 0..self.len();
+        }
+        let fence = self.fence_of(key);
+        let from = self.fences.partition_point(|f| *f < fence);
+        let to = from + self.fences[from..].partition_point(|f| *f == fence);
+        from.saturating_sub(1) * FENCE_ENTRIES..(to * FENCE_ENTRIES).min(self.len())
     }
 
     fn may_have(&self, hash: u64) -> bool {
@@ -145,7 +189,8 @@ impl Run {
         if !self.may_have(hash) {
             return None;
         }
-        let index = self.seek(0, self.len(), |e| e.key.cmp(key).then_with(|| epoch.cmp(&e.epoch)) == Ordering::Less);
+        let Range { start, end } = self.near(key);
+        let index = self.seek(start, end, |e| e.key.cmp(key).then_with(|| epoch.cmp(&e.epoch)) == Ordering::Less);
         (index < self.len()).then(|| self.entry(index)).filter(|e| e.key == key)
     }
 
@@ -489,6 +534,29 @@ mod tests {
         assert!(keys.iter().all(|k| run.find(k, hash_of(k), 1).is_some()));
         let wrong = (20_000..40_000).filter(|n| run.may_have(hash_of(&key(*n)))).count();
         assert!(wrong < 600, "{wrong} of 20,000");
+    }
+
+    #[test]
+    fn a_large_run_finds_every_version_of_every_key_and_no_other() {
+        let tail = |n: u64| [b"a\0".repeat(n as usize % 9), n.to_be_bytes()[5..].to_vec()].concat();
+        for common in [b"".as_slice(), b"the same head"] {
+            let key = |n: u64| [common, &tail(n)].concat();
+            let mut keys: Vec<_> = (0..3_000).filter(|n| n % 3 > 0).map(key).collect();
+            keys.sort();
+            let mut run = Run::new(1);
+            for k in &keys {
+                for epoch in [9, 4] {
+                    run.push(k, epoch, Some(b""));
+                }
+            }
+            run.finish();
+            let found = |k: &[u8], epoch| run.find(k, hash_of(k), epoch).map(|e| e.epoch);
+            for k in &keys {
+                assert_eq!([3, 4, 8, 9, 10].map(|e| found(k, e)), [None, Some(4), Some(4), Some(9), Some(9)]);
+            }
+            assert!((0..3_000).filter(|n| n % 3 == 0).all(|n| found(&key(n), 10).is_none()));
+            assert!([b"".as_slice(), b"the", b"\xff"].into_iter().all(|k| found(k, 10).is_none()));
+        }
     }
 
     #[test]

@@ -162,6 +162,11 @@ impl Store {
         self.handle.close();
     }
 
+    /// Why no more writes are taken, if one has failed half-way: [`Error::Poisoned`]. Reads go on.
+    pub fn poisoned(&self) -> Option<Error> {
+        self.shared().poison.get().map(|reason| Error::Poisoned { reason: reason.clone() })
+    }
+
     /// The store's folder.
     pub fn path(&self) -> &Path {
         &self.shared().path
@@ -257,7 +262,9 @@ impl Store {
             *published = epoch;
             shared.publish_wake.notify_all();
         }
-        shared.advance_horizons();
+        if shared.advance_horizons() {
+            shared.work.look(shared);
+        }
         for listener in shared.listeners.read().unwrap_or_else(std::sync::PoisonError::into_inner).iter() {
             listener(epoch);
         }
@@ -365,7 +372,7 @@ impl std::fmt::Debug for Store {
 
 impl Handle {
     fn close(&self) {
-        self.shared.work.close();
+        self.shared.retention.bell.close();
         if let Some(applier) = lock(&self.applier).take() {
             // A panic in it has been printed; there is nothing more to do about it here.
             let _ = applier.join();
@@ -434,7 +441,7 @@ impl Shared {
         if let Some(reason) = self.poison.get() {
             return Err(Error::Poisoned { reason: reason.clone() });
         }
-        if self.work.is_closed() {
+        if self.retention.bell.is_closed() {
             return Err(Error::refused("write", "the store is closed"));
         }
         Ok(())
@@ -443,7 +450,7 @@ impl Shared {
     pub(crate) fn poison(&self, reason: String) {
         tracing::error!(path = %self.path.display(), reason, "the store takes no more writes");
         let _ = self.poison.set(reason);
-        self.work.wake_waiters();
+        self.retention.bell.ease();
     }
 
     /// Writes a batch. A failure poisons the store: whether the batch is in the log cannot be known.
@@ -667,10 +674,10 @@ impl Shared {
         *memory = Arc::new(next);
     }
 
-    /// Moves the horizons up to what the newest durable commit and the readers allow.
-    pub(crate) fn advance_horizons(&self) {
+    /// Moves the horizons up to what the newest durable commit and the readers allow. True if they moved.
+    pub(crate) fn advance_horizons(&self) -> bool {
         let published = *lock(&self.published);
-        self.retention.advance(self.horizon.load(Ordering::Acquire).min(published), published);
+        self.retention.advance(self.horizon.load(Ordering::Acquire).min(published), published)
     }
 
     fn stats(&self) -> Stats {
@@ -681,7 +688,7 @@ impl Shared {
             let family = self.family(name);
             self.db.property_int_value_cf(family, "rocksdb.cur-size-all-mem-tables").ok().flatten().unwrap_or(0)
         };
-        let (applied, applier_error) = self.work.stats();
+        let (applied, applier_error) = self.work.stats(&self.retention.bell);
         Stats {
             committed: self.committed(),
             published: *lock(&self.published),

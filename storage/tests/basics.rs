@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::*;
-use storage::{Consequence, EpochCommit, Error, Options, RelationId, RelationKind, RelationSpec, Store};
+use storage::{Consequence, CrashPoint, EpochCommit, Error, Options, RelationId, RelationKind, RelationSpec, Store};
 use types::ChangeSet;
 
 fn fresh() -> (tempfile::TempDir, Store) {
@@ -294,9 +294,86 @@ fn bounds_are_bytes_and_need_not_be_keys() {
 
 /// Waits until the background has moved that many relations.
 fn wait_applied(store: &Store, times: u64) {
-    while store.stats().applied < times {
-        std::thread::sleep(Duration::from_millis(1));
+    wait_until(|| store.stats().applied >= times);
+}
+
+/// One more version of an operator's state.
+fn state(epoch: u64) -> Vec<(RelationId, ChangeSet)> {
+    let mut set = ChangeSet::new();
+    set.push(b"k", None, Some(&epoch.to_le_bytes()));
+    vec![(STATE, set)]
+}
+
+/// How often changes were about to be forgotten, counted by the hook.
+fn counting_trims(change: &dyn Fn(&mut Options)) -> (tempfile::TempDir, Store, Arc<AtomicU64>) {
+    let dir = tempdir();
+    let trims = Arc::new(AtomicU64::new(0));
+    let t = trims.clone();
+    let mut options = options(dir.path().join("store"));
+    options.hook = Arc::new(move |at| {
+        t.fetch_add(u64::from(at == CrashPoint::Trim), Ordering::SeqCst);
+    });
+    change(&mut options);
+    (dir, Store::open(options).unwrap(), trims)
+}
+
+#[test]
+fn a_publication_alone_lets_what_it_made_old_be_forgotten() {
+    // State is forgotten up to the published epoch, sixteen epochs at a time.
+    let (_dir, store, trims) = counting_trims(&|o| o.apply_rows = 1);
+    for e in 1..16 {
+        commit(&store, e, state(e));
     }
+    store.log_remap(&remap(16)).unwrap();
+    store.commit(EpochCommit { epoch: 16, relations: state(16) }).unwrap();
+    wait_applied(&store, 1);
+    wait_until(|| store.stats().runs == 0);
+    // The thread has had its last turn; whatever it still does, it is not due yet.
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(trims.load(Ordering::SeqCst), 0);
+    store.publish(16);
+    wait_until(|| trims.load(Ordering::SeqCst) > 0);
+}
+
+#[test]
+fn what_a_reader_held_back_is_forgotten_when_it_goes() {
+    let (_dir, store, _) = counting_trims(&|_| ());
+    commit(&store, 1, put("a", None, Some("1")));
+    let held = store.snapshot(None).unwrap();
+    let text = |n: u64| n.to_string();
+    for e in 2..=300 {
+        commit(&store, e, put("a", Some(&text(e - 1)), Some(&text(e))));
+    }
+    assert_eq!((store.since(), store.remap(2).unwrap().is_some()), (1, true));
+    let also = held.clone();
+    drop(held);
+    assert_eq!(store.since(), 1);
+    drop(also);
+    // Without another commit.
+    assert_eq!(store.since(), 250);
+    wait_until(|| store.remap(200).unwrap().is_none());
+}
+
+#[test]
+fn the_log_is_forgotten_once_the_last_relation_is_moved() {
+    let (_dir, store, _) = counting_trims(&|o| o.retain_epochs = 30);
+    let both = |e: u64| {
+        let mut sets = put("a", (e > 1).then(|| (e - 1).to_string()).as_deref(), Some(&e.to_string()));
+        sets.extend(state(e).into_iter().filter(|_| e >= 5));
+        sets
+    };
+    // The table's oldest run is due one epoch before the state's by age, and its changes are forgotten then.
+    for e in 1..=66 {
+        commit(&store, e, both(e));
+    }
+    wait_applied(&store, 1);
+    for e in 67..=70 {
+        commit(&store, e, both(e));
+    }
+    wait_applied(&store, 2);
+    // Nothing more is committed, and the state no longer needs the log.
+    wait_until(|| store.remap(30).unwrap().is_none());
+    assert!(store.remap(40).unwrap().is_some(), "the horizon's is kept");
 }
 
 #[test]
@@ -332,4 +409,35 @@ fn deleted_rows_are_swept_and_stay_deleted() {
     drop(snapshot);
     drop(store);
     assert!(Store::verify(&path).unwrap().is_ok());
+}
+
+#[test]
+fn deletions_that_a_reader_held_are_swept_when_it_goes() {
+    let dir = tempdir();
+    let path = dir.path().join("store");
+    let store = Store::open(Options { apply_rows: 1, retain_epochs: 1, ..options(&path) }).unwrap();
+    let key = |n: u64| format!("key-{n:08}").into_bytes();
+    let (mut all, mut gone) = (ChangeSet::new(), ChangeSet::new());
+    for n in 0..60_000 {
+        all.push(&key(n), None, Some(b"row"));
+        gone.push(&key(n), Some(b"row"), None);
+    }
+    commit(&store, 1, vec![(TABLE, all)]);
+    wait_applied(&store, 1);
+    let held = store.snapshot(None).unwrap();
+    commit(&store, 2, vec![(TABLE, gone)]);
+    commit(&store, 3, Vec::new());
+    // Moved, swept in vain, and gone through once more.
+    wait_applied(&store, 2);
+    commit(&store, 4, put("a", None, Some("1")));
+    wait_applied(&store, 3);
+    assert_eq!(held.scan_prefix(TABLE, b"key").count(), 60_000);
+    drop(held);
+    // A sweep goes on for a slice after each move.
+    for e in 5..8 {
+        commit(&store, e, put("a", Some(&(e - 4).to_string()), Some(&(e - 3).to_string())));
+        wait_applied(&store, e - 1);
+    }
+    drop(store);
+    assert!(entries(&path, "rows").len() < 10, "they are still there");
 }

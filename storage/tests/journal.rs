@@ -3,6 +3,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::*;
 use storage::{Appended, Error, JournalEntry, Store};
@@ -126,4 +127,25 @@ fn concurrent_callers_get_their_own_numbers_and_one_of_each_key_wins() {
         assert_eq!((stands[0].first_seq, stands[0].entry.records), (a.first_seq, a.records));
     }
     assert_eq!(all.iter().filter(|(_, a)| !a.repeated).count(), journal.len());
+}
+
+#[test]
+fn who_waits_for_a_record_is_told_when_it_is_on_disk() {
+    let dir = tempdir();
+    let path = dir.path().join("store");
+    let store = Store::open(options(&path)).unwrap();
+    let (now, for_ever) = (Duration::ZERO, Duration::from_secs(600));
+    assert!(!store.journal_wait("s", 0, now), "a source nobody has heard of");
+    let waiting = {
+        let store = store.clone();
+        std::thread::spawn(move || store.journal_wait("s", 1, for_ever))
+    };
+    store.journal_append("other", entry("x", 5), None).unwrap();
+    store.journal_append("s", entry("a", 2), None).unwrap();
+    assert!(waiting.join().unwrap());
+    assert!(store.journal_wait("s", 0, for_ever) && store.journal_wait("s", 1, for_ever));
+    assert!(!store.journal_wait("s", 2, now));
+    drop(store);
+    let store = Store::open(options(&path)).unwrap();
+    assert!(store.journal_wait("s", 1, for_ever) && !store.journal_wait("s", 2, now), "after a restart too");
 }

@@ -275,13 +275,7 @@ fn thousands_of_small_epochs_are_trimmed_and_reopened() {
         assert_eq!(store.remap(3_000).unwrap(), Some(remap(3_000)));
     };
     check(&store);
-    // Trimming is lazy: what is not trimmed soon waits for a later commit or for the next open.
-    for _ in 0..5_000 {
-        if store.remap(2_900).unwrap().is_none() {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
+    wait_until(|| store.remap(2_900).unwrap().is_none());
     drop(store);
     let store = open();
     check(&store);

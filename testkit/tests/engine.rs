@@ -1,14 +1,17 @@
-//! The engine by itself: tables fold, history is ordered, restarts go on where they were, at any width and epoch size.
+//! The engine by itself: tables fold, history is ordered, restarts go on where they were, at any width and epoch size,
+//! and an operator that is not so is found out by the tests of its pipeline.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use engine::operator::{Context, HistoryOperator, StepKind, TableOperator};
-use engine::plan::{Origin, PlannedSource, PlannedStep, Route, Settings, StepInput, StepOutput, StepPlan};
+use engine::plan::{
+    ExpectedRows, Origin, PlanTest, PlannedSource, PlannedStep, Route, Settings, StepInput, StepOutput, StepPlan,
+};
+use engine::script::Script;
 use engine::{Engine, Options, Plan, relation_specs};
 use storage::Store;
-use testkit::Script;
 use types::{Column, Delta, RowCodec, Schema, Type, Value};
 
 fn column(name: &str, ty: Type) -> Column {
@@ -197,4 +200,75 @@ fn a_stopped_run_goes_on_at_another_width() {
 
 fn dump_store(dir: &tempfile::TempDir) -> Vec<Vec<(Vec<u8>, Vec<u8>)>> {
     dump(&open(&plan(3_000, 50), dir), &VIEWS)
+}
+
+/// Breaks the law: counts how often it is called, which is how many epochs there were.
+#[derive(Default)]
+struct Calls(i64);
+
+impl TableOperator for Calls {
+    fn step(&mut self, _: Vec<Vec<Delta>>, context: &mut Context) {
+        let codec = RowCodec::new(&calls());
+        let row = |n: i64| codec.batch(&[vec![Value::Int(0), Value::Int(n)]]);
+        if self.0 > 0 {
+            context.emit(0, Delta::delete(row(self.0)));
+        }
+        self.0 += 1;
+        context.emit(0, Delta::insert(row(self.0)));
+    }
+}
+
+fn calls() -> Schema {
+    let columns = vec![column("k", Type::Int64), column("calls", Type::Int64)];
+    Schema { columns, key: vec![0], event_time: None, append_only: false }
+}
+
+/// Has a bug.
+struct Panics;
+
+impl TableOperator for Panics {
+    fn step(&mut self, _: Vec<Vec<Delta>>, _: &mut Context) {
+        panic!("there is no such case");
+    }
+}
+
+/// What is said of a test that gives two orders and expects none of the faults, with another operator for `copy`.
+fn tested(schema: Schema, kind: StepKind) -> String {
+    let mut plan = plan(0, 1);
+    plan.steps[0].plan.outputs[0].schema = schema;
+    plan.steps[0].plan.kind = kind;
+    let order = |id| vec![Value::Int(id), Value::Str("x".into()), Value::Null];
+    plan.tests = vec![PlanTest {
+        name: "t".into(),
+        line: 7,
+        given: vec![("orders".into(), vec![order(1), order(2)])],
+        expect: vec![ExpectedRows { relation: "faults".into(), line: 9, columns: Vec::new(), rows: Vec::new() }],
+    }];
+    let folder = tempfile::tempdir().unwrap();
+    let outcomes = engine::testing::run(&plan, folder.path());
+    assert_eq!(outcomes.len(), 1);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+    outcomes[0].text("p")
+}
+
+#[test]
+fn a_test_finds_an_operator_that_breaks_the_law() {
+    let pass = tested(plan(0, 1).sources[0].schema.clone(), StepKind::Table(Arc::new(|| Box::new(Pass))));
+    assert_eq!(pass, "");
+    let said = tested(calls(), StepKind::Table(Arc::new(|| Box::<Calls>::default())));
+    let told = |workers: &str| {
+        format!(
+            "p:7: `copy` is not the same on {workers} in epochs of 1 row as on 1 worker in epochs of 10000 rows: \
+             this is a bug of Thalweg\n  missing    {{\"k\":0,\"calls\":1}}\n  unexpected {{\"k\":0,\"calls\":2}}\n"
+        )
+    };
+    assert_eq!(said, format!("p:7: the test `t` failed\n{}{}", told("1 worker"), told("2 workers")));
+}
+
+#[test]
+fn a_test_of_an_operator_that_panics_fails() {
+    let said = tested(calls(), StepKind::Table(Arc::new(|| Box::new(Panics))));
+    let expected = "p:7: the test `t` failed\n\
+                    p:7: the run on 1 worker in epochs of 10000 rows broke: a bug: there is no such case\n";
+    assert_eq!(said, expected);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Epoch, Micros, WATERMARK_END, WATERMARK_START};
+use crate::{Epoch, Micros, WATERMARK_START};
 
 /// A place in a source from which reading can go on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -68,6 +68,6 @@ impl Remap {
                 least = Some(least.map_or(s.watermark, |l| l.min(s.watermark)));
             }
         }
-        least.unwrap_or(floor).min(WATERMARK_END)
+        least.unwrap_or(floor)
     }
 }

@@ -1,15 +1,18 @@
-//! `[[tests]]`: rows in, rows expected, checked against the schemas they are rows of.
+//! `[[tests]]`: rows in, rows expected, checked against the schemas they are rows of. [`crate::testing`] runs them.
 
 use std::collections::BTreeSet;
 
 use toml::value::{Datetime, Offset};
-use types::{Column, Micros, Schema, Type, Value as Cell};
+use types::{Column, Micros, Schema, Type, Value as Cell, fault_schema};
 
 use super::section::Section;
 use super::tree::{Entry, Node, Reading, Table, Value};
+use crate::FAULTS;
+use crate::catalogue::Row;
 use crate::plan::{ExpectedRows, PlanTest, PlannedSource};
 
-/// Reads the tests. A relation that is missing because of another mistake is passed over.
+/// Reads the tests. A relation that is missing because of another mistake is passed over. Of the sources it is known
+/// whether they are stored, unless there is such a mistake.
 pub(super) fn read(
     reading: &Reading,
     top: &mut Section<'_>,
@@ -20,6 +23,7 @@ pub(super) fn read(
     let Value::List(list) = &node.value else {
         return top.wrong("tests", node, "a list of tables: `[[tests]]`").unwrap_or_default();
     };
+    let whole = reading.mistakes() == 0;
     let mut tests: Vec<PlanTest> = Vec::new();
     for (i, node) in list.iter().enumerate() {
         let Value::Table(table) = &node.value else {
@@ -28,19 +32,20 @@ pub(super) fn read(
         };
         let section = &mut Section::new(reading, format!("tests.{}", i + 1), node.at, table);
         let name = section.required_string("name");
-        let test = one(section, sources, known);
+        let test = one(section, sources, known, whole);
         section.finish(&[], true);
-        if let Some(name) = name {
-            if tests.iter().any(|t| t.name == name) {
-                section.problem("name", format!("there is a test `{name}` already"));
-            }
-            tests.push(PlanTest { name, ..test });
+        let Some(name) = name else { continue };
+        if let Some(other) = tests.iter().find(|t| t.name == name) {
+            section.problem("name", format!("there is a test `{name}` already, on line {}", other.line));
+        } else if name.trim().is_empty() || name.contains(char::is_control) {
+            section.problem("name", format!("{name:?} is no name for a test: expected some words on one line"));
         }
+        tests.push(PlanTest { name, line: reading.line(node.at), ..test });
     }
     tests
 }
 
-fn one(section: &mut Section<'_>, sources: &[PlannedSource], known: &[(String, Schema)]) -> PlanTest {
+fn one(section: &mut Section<'_>, sources: &[PlannedSource], known: &[(String, Schema)], whole: bool) -> PlanTest {
     let mut given = Vec::new();
     for entry in relations(section, "given") {
         let Some(source) = sources.iter().find(|s| s.name == entry.key) else {
@@ -49,7 +54,7 @@ fn one(section: &mut Section<'_>, sources: &[PlannedSource], known: &[(String, S
         };
         let rows = rows(section, entry)
             .into_iter()
-            .map(|table| {
+            .map(|(_, table)| {
                 let cells = cells(section, table, &source.delivered);
                 source.delivered.iter().map(|c| cell_of(&cells, c)).collect()
             })
@@ -57,26 +62,58 @@ fn one(section: &mut Section<'_>, sources: &[PlannedSource], known: &[(String, S
         given.push((source.name.clone(), rows));
     }
     let mut expect = Vec::new();
+    let faults = fault_schema();
     for entry in relations(section, "expect") {
-        let Some((_, schema)) = known.iter().find(|(n, _)| *n == entry.key) else {
-            section.unknown_relation(entry, "relation", known.iter().map(|(n, _)| n.as_str()));
+        let found = known.iter().find(|(n, _)| *n == entry.key).map(|(_, s)| s);
+        let Some(schema) = found.or((entry.key == FAULTS).then_some(&faults)) else {
+            section.unknown_relation(entry, "relation", known.iter().map(|(n, _)| n.as_str()).chain([FAULTS]));
             continue;
         };
+        if whole && sources.iter().any(|s| s.name == entry.key && !s.stored) {
+            let name = &entry.key;
+            section.report(entry.at, &format!("`{name}` is a stream whose rows pass by: it has none in the end"));
+        }
+        let listed = rows(section, entry);
         let rows: Vec<Vec<(&str, Cell)>> =
-            rows(section, entry).into_iter().map(|table| cells(section, table, &schema.columns)).collect();
+            listed.iter().map(|(_, table)| cells(section, table, &schema.columns)).collect();
         let named: BTreeSet<&str> = rows.iter().flatten().map(|(n, _)| *n).collect();
         let columns: Vec<usize> =
             (0..schema.columns.len()).filter(|i| named.contains(schema.columns[*i].name.as_str())).collect();
-        let rows =
+        let rows: Vec<Row> =
             rows.iter().map(|cells| columns.iter().map(|i| cell_of(cells, &schema.columns[*i])).collect()).collect();
-        expect.push(ExpectedRows { relation: entry.key.clone(), columns, rows });
+        one_row_a_key(section, entry, schema, &columns, &rows, &listed);
+        expect.push(ExpectedRows { relation: entry.key.clone(), line: section.line(entry.at), columns, rows });
     }
-    PlanTest { name: String::new(), given, expect }
+    PlanTest { name: String::new(), line: 0, given, expect }
+}
+
+/// Where the whole key is named, no two rows may have the same one.
+fn one_row_a_key(
+    section: &mut Section<'_>,
+    entry: &Entry,
+    schema: &Schema,
+    columns: &[usize],
+    rows: &[Row],
+    listed: &[(usize, &Table)],
+) {
+    let key: Option<Vec<usize>> = schema.key.iter().map(|k| columns.iter().position(|c| c == k)).collect();
+    let Some(key) = key else { return };
+    let mut seen = BTreeSet::new();
+    for (row, (at, _)) in rows.iter().zip(listed) {
+        if !seen.insert(key.iter().map(|k| &row[*k]).collect::<Vec<_>>()) && !section.failed() {
+            section
+                .report(*at, &format!("`{}` has one row for each key, and this key stands above already", entry.key));
+        }
+    }
 }
 
 /// The relations of `given` or `expect`.
 fn relations<'t>(section: &mut Section<'t>, key: &'static str) -> &'t [Entry] {
     match section.node(key) {
+        Some(Node { value: Value::Table(table), .. }) if table.0.is_empty() && key == "expect" => {
+            section.problem(key, "`expect` names no relation: such a test shows nothing");
+            &[]
+        }
         Some(Node { value: Value::Table(table), .. }) => &table.0,
         Some(node) => section.wrong(key, node, "a table of relations").unwrap_or_default(),
         None => {
@@ -86,14 +123,22 @@ fn relations<'t>(section: &mut Section<'t>, key: &'static str) -> &'t [Entry] {
     }
 }
 
-fn rows<'t>(section: &mut Section<'_>, entry: &'t Entry) -> Vec<&'t Table> {
-    let Value::List(list) = &entry.node.value else {
-        return section.wrong(&entry.key, &entry.node, "a list of rows").unwrap_or_default();
+/// The rows of a relation, each with its place.
+fn rows<'t>(section: &mut Section<'_>, entry: &'t Entry) -> Vec<(usize, &'t Table)> {
+    let list = match &entry.node.value {
+        Value::List(list) => list,
+        Value::Table(Table(inner)) if !inner.is_empty() => {
+            // `match.prices = […]` is a table `match` in TOML.
+            let whole = format!("{}.{}", entry.key, inner[0].key);
+            let shape = format!("a list of rows (a name with a dot stands in quotes: `\"{whole}\"`)");
+            return section.wrong(&entry.key, &entry.node, &shape).unwrap_or_default();
+        }
+        _ => return section.wrong(&entry.key, &entry.node, "a list of rows").unwrap_or_default(),
     };
     let mut rows = Vec::new();
     for node in list {
         match &node.value {
-            Value::Table(table) => rows.push(table),
+            Value::Table(table) => rows.push((node.at, table)),
             _ => section.wrong(&entry.key, node, "a list of rows, each a table of column = value").unwrap_or_default(),
         }
     }

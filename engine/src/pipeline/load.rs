@@ -121,9 +121,9 @@ fn file(reading: &Reading, path: &Path, table: &Table, catalogue: &Catalogue) ->
         }
     }
     let mut steps = step::read(reading, &step_entries, catalogue, &mut known);
+    origin::derive(&mut sources, &mut steps);
     let tests = cases::read(reading, &mut top, &sources, &known);
     top.finish(&TOP_KEYS, true);
-    origin::derive(&mut sources, &mut steps);
     Some(Plan {
         name: name?,
         base_dir,

@@ -54,7 +54,7 @@ pub struct Problems(Vec<Problem>);
 impl Problems {
     pub(super) fn new(mut problems: Vec<Problem>) -> Problems {
         assert!(!problems.is_empty(), "no problems are no error");
-        problems.sort_by(|a, b| (a.line, a.column).cmp(&(b.line, b.column)));
+        problems.sort_by_key(|p| (p.line, p.column));
         problems.dedup();
         Problems(problems)
     }

@@ -302,6 +302,11 @@ impl<'a> Section<'a> {
         self.reading.unknown(&self.name, at, &format!("{message}{none}"), got, known);
     }
 
+    /// The line of a place.
+    pub(super) fn line(&self, at: usize) -> usize {
+        self.reading.line(at)
+    }
+
     /// Where a key's value stands; the section's place if it is absent.
     pub(super) fn place(&self, key: &str) -> usize {
         let stands = |e: &Entry| if matches!(e.node.value, Value::Table(_)) { e.at } else { e.node.at };

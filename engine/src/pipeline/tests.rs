@@ -484,7 +484,7 @@ fn tests_in_the_file_become_rows() {
         "{GOOD}[steps.n]\noperator = \"count\"\ninput = \"trips\"\nby = [\"id\", \"fare\"]\n[[tests]]\nname = \"two\"\n[tests.given]\ntrips = [\n  {{ id = 1, at = 1970-01-01T00:00:01Z, fare = 2 }},\n  {{ at = \"1970-01-01T01:00:00+01:00\" }},\n]\n[tests.expect]\nn = [{{ fare = 2.0 }}, {{}}]\n\"n.rest\" = []\n"
     ));
     let [test] = plan.tests.as_slice() else { panic!() };
-    assert_eq!(test.name, "two");
+    assert_eq!((test.name.as_str(), test.line), ("two", 16));
     assert_eq!(
         test.given,
         [(
@@ -498,6 +498,7 @@ fn tests_in_the_file_become_rows() {
     let [n, rest] = test.expect.as_slice() else { panic!() };
     assert_eq!((n.relation.as_str(), n.columns.as_slice()), ("n", [1].as_slice()));
     assert_eq!(n.rows, [vec![Value::Float(2.0)], vec![Value::Null]]);
+    assert_eq!((n.line, rest.line), (24, 25));
     assert_eq!((rest.relation.as_str(), rest.rows.len()), ("n.rest", 0));
 }
 
@@ -511,11 +512,76 @@ fn mistakes_in_tests_are_told() {
         15: [tests.1] `trips` must be a list of rows, each a table of column = value, found an integer
         16: [tests.1] there is no source `tripz`; did you mean `trips`?
         17: [tests.1] there is no relation `driver`; did you mean `drivers`?
+        18: [tests.1] `trips` is a stream whose rows pass by: it has none in the end
         18: [tests.1] `trips` must be a list of rows, found an integer
         19: [tests.2] `given` is missing: expected a table of relations with their rows
         19: [tests.2] `expect` is missing: expected a table of relations with their rows
-        20: [tests.2] there is a test `t` already
+        20: [tests.2] there is a test `t` already, on line 12
         21: [tests.2] unknown key `expcet`; did you mean `expect`?",
+    );
+}
+
+#[test]
+fn what_a_test_cannot_expect_is_told() {
+    let steps = "[steps.n]\noperator = \"count\"\ninput = \"drivers\"\nby = \"area\"\n[steps.l]\noperator = \"learn\"\ninput = \"trips\"\n";
+    let with = |test: &str, expected: &str| check_added(&format!("{steps}[[tests]]\n{test}"), expected);
+    with(
+        "name = \"t\"\ngiven = {}\nexpect = {}\n",
+        "22: [tests.1] `expect` names no relation: such a test shows nothing",
+    );
+    with(
+        "name = \" \"\ngiven = {}\nexpect.n = []\n[[tests]]\nname = \"a\\nb\"\ngiven = {}\nexpect.n = []\n",
+        "
+        20: [tests.1] \" \" is no name for a test: expected some words on one line
+        24: [tests.2] \"a\\nb\" is no name for a test: expected some words on one line",
+    );
+    // Streams that pass by leave no rows; a step that needs them whole keeps them.
+    with(
+        "name = \"t\"\ngiven = {}\nexpect.trips = []\n",
+        "22: [tests.1] `trips` is a stream whose rows pass by: it has none in the end",
+    );
+    let whole = format!(
+        "{GOOD}[steps.n]\noperator = \"count\"\ninput = \"trips\"\nby = \"id\"\n[[tests]]\nname = \"t\"\ngiven = {{}}\nexpect.trips = []\n"
+    );
+    assert_eq!(plan(&whole).tests[0].expect[0].relation, "trips");
+    with(
+        "name = \"t\"\ngiven = {}\n[tests.expect]\nn.rest = []\n",
+        "23: [tests.1] `n` must be a list of rows (a name with a dot stands in quotes: `\"n.rest\"`), found a table",
+    );
+    with(
+        "name = \"t\"\ngiven = {}\n[tests.expect]\ndrivers = [\n  { driver = \"a\", area = 1 },\n  { driver = \"b\" },\n  { driver = \"a\", area = 2 },\n]\n",
+        "26: [tests.1] `drivers` has one row for each key, and this key stands above already",
+    );
+    with(
+        "name = \"t\"\ngiven = {}\n[tests.expect]\nfaults = [{ reson = \"late\" }, { seq = \"0\" }]\nfault = []\n",
+        "
+        23: [tests.1] there is no column `reson`; did you mean `reason`?
+        23: [tests.1] `seq` must be of type int64, found a string
+        24: [tests.1] there is no relation `fault`; did you mean `faults`?",
+    );
+    with(
+        "name = \"t\"\n[tests.given]\ndrivers = [{ area = 1.5 }, { area = 2000-01-01 }, { driver = 07:00:00 }]\ntrips = [{ at = 07:00:00 }, { at = \"2016-02-30\" }, { at = 1 }, { fare = true }, { _seq = 1 }]\nn = []\n[tests.expect]\nn = []\n",
+        "
+        22: [tests.1] `area` must be of type int64, found a float
+        22: [tests.1] `area` must be of type int64, found a date or time
+        22: [tests.1] `driver` must be of type string, found a date or time
+        23: [tests.1] `at` must be of type timestamp, found a date or time
+        23: [tests.1] `at` must be of type timestamp, found a string
+        23: [tests.1] `at` must be of type timestamp, found an integer
+        23: [tests.1] `fare` must be of type float64, found a truth value
+        23: [tests.1] there is no column `_seq`; expected one of `id`, `at`, `fare`
+        24: [tests.1] there is no source `n`; expected one of `trips`, `drivers`",
+    );
+}
+
+#[test]
+fn mistakes_in_tests_are_told_with_the_others() {
+    check_added(
+        "[steps.n]\noperator = \"count\"\ninput = \"drivers\"\nby = \"aria\"\n[[tests]]\nname = \"t\"\ngiven.drivers = [{ diver = \"a\" }]\nexpect.n = [{ anything = 1 }]\nexpect.trips = [{ fair = 1 }]\n",
+        "
+        15: [steps.n] there is no column `aria`; did you mean `area`?
+        18: [tests.1] there is no column `diver`; did you mean `driver`?
+        20: [tests.1] there is no column `fair`; did you mean `fare`?",
     );
 }
 

@@ -224,7 +224,7 @@ impl Committer {
                 self.metrics.sent.with_label_values(&[name]).inc_by(*given);
             }
         }
-        if epoch % 64 == 0 {
+        if epoch.is_multiple_of(64) {
             self.trim_journals()?;
         }
         Ok(())

@@ -32,7 +32,7 @@ use types::{Epoch, Fault, Micros, Remap};
 use self::committer::{Committer, ToCommitter};
 use self::ingest::FromSource;
 use self::relations::Relations;
-pub use self::relations::{FAULTS, relation_specs};
+pub use self::relations::{FAULTS, relation_specs, store_options};
 use self::sealer::{SealLog, Sealer};
 use self::sink::AtRestore;
 use crate::clock::Clock;
@@ -122,7 +122,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts a plan over a store that was opened with [`relation_specs`] of it. Returns at once: committed views
+    /// Starts a plan over a store that was opened with [`store_options`] of it. Returns at once: committed views
     /// can be read from the store, and [`Status::phase`](crate::Status) says when records are taken.
     pub fn start(plan: Arc<Plan>, store: Store, options: Options) -> Engine {
         let shared = Arc::new(Shared {
@@ -284,13 +284,13 @@ impl Shared {
             input: from_all,
             committed: Arc::new(Mutex::new(start.remap.clone())),
         };
-        if start.epoch() > 0 {
-            if let Err((divergent, place)) = committer.rehydrate()? {
-                drop(to_workers);
-                drop(committer);
-                drop(guards);
-                return Ok(Some((divergent.0, place)));
-            }
+        if start.epoch() > 0
+            && let Err((divergent, place)) = committer.rehydrate()?
+        {
+            drop(to_workers);
+            drop(committer);
+            drop(guards);
+            return Ok(Some((divergent.0, place)));
         }
         self.metrics.rehydration.set(1.0);
         self.set_phase(Phase::Live);

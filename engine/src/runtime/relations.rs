@@ -1,6 +1,7 @@
 //! The stored relations of a plan: tables, views, the state of steps, the faults.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use storage::{RelationId, RelationKind, RelationSpec, Store};
 use types::{Schema, fault_schema};
@@ -47,6 +48,18 @@ pub fn relation_specs(plan: &Plan) -> Vec<RelationSpec> {
     }
     specs.push(RelationSpec { name: FAULTS.to_owned(), kind: RelationKind::Faults, schema: json(&fault_schema()) });
     specs
+}
+
+/// How the store of a plan is opened in a folder. Hooks and caches are the caller's.
+pub fn store_options(plan: &Plan, path: impl Into<PathBuf>) -> storage::Options {
+    storage::Options {
+        plan: plan.fingerprint(),
+        relations: relation_specs(plan),
+        retain_epochs: plan.settings.retain_epochs,
+        stage_rows: plan.settings.stage_rows,
+        apply_rows: plan.settings.apply_rows,
+        ..storage::Options::new(path)
+    }
 }
 
 fn keeps_state(step: &PlannedStep) -> bool {

@@ -494,11 +494,11 @@ impl City {
         let r = self.draw(For::Order, who, 3);
         // Traffic: 60 to 180 s, and 0.088 to 0.285 s a metre, mostly near the lower end. The fare is mostly time. The
         // constants are fitted to the published means and deviations.
-        let jam = ((r & 0xffff) * (r & 0xffff) >> 16) as i64;
+        let jam = (((r & 0xffff) * (r & 0xffff)) >> 16) as i64;
         let duration_ms =
             60_000 + (r >> 16 & 0xffff) as i64 * 120_000 / 0xffff + metres * (88_000 + jam * 197_000 / 0xffff) / 1_000;
         let fare_cents = 13 + metres * (64 + (r >> 32 & 0xff) as i64 * 32 / 0xff) / 10_000 + duration_ms * 26 / 100_000;
-        let patience_ms = 60_000 + ((r >> 40 & 0xffff) * (r >> 40 & 0xffff) >> 16) as i64 * 540_000 / 0xffff;
+        let patience_ms = 60_000 + (((r >> 40 & 0xffff) * (r >> 40 & 0xffff)) >> 16) as i64 * 540_000 / 0xffff;
         Order { id, from, to, fare_cents: fare_cents as u32, duration_ms, patience_ms, created: self.micros(created) }
     }
 

@@ -185,6 +185,27 @@ pub fn digest(rows: &Rows) -> Digest {
     d
 }
 
+/// Waits for the background work, which must come to it by itself.
+#[track_caller]
+pub fn wait_until(done: impl Fn() -> bool) {
+    for _ in 0..60_000 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    panic!("the background work never got there");
+}
+
+/// The entries of a family, as they lie on disk. The store must be closed.
+pub fn entries(path: &Path, family: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let o = rocksdb::Options::default();
+    let families = rocksdb::DB::list_cf(&o, path.join("db")).unwrap();
+    let db = rocksdb::DB::open_cf_for_read_only(&o, path.join("db"), families, false).unwrap();
+    let cf = db.cf_handle(family).unwrap();
+    db.iterator_cf(cf, rocksdb::IteratorMode::Start).map(|e| e.unwrap()).map(|(k, v)| (k.into(), v.into())).collect()
+}
+
 /// A folder for a test's store: in memory where the system has that, so that tests do not wait for the disk.
 pub fn tempdir() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()

@@ -1,22 +1,24 @@
-//! A source that delivers scripted rows, for tests of the engine without files.
+//! A source that delivers rows it was given: for tests, those in pipeline files and those of the engine.
 
 use std::sync::Arc;
 
-use engine::connector::{Connector, ConnectorError, ConnectorFactory, Next, SourceEnv, SourceRows};
-use types::{Column, Position, RowCodec, Schema, Value};
+use types::{Column, Position, RowCodec, Schema};
 
-/// Rows a test wants delivered, in order, in chunks of a given size.
+use crate::catalogue::Row;
+use crate::connector::{Connector, ConnectorError, ConnectorFactory, Next, SourceEnv, SourceRows};
+
+/// Rows to be delivered, in order, in chunks of a given size; then the source ends.
 #[derive(Clone, Debug)]
 pub struct Script {
     columns: Vec<Column>,
-    rows: Arc<Vec<Vec<Value>>>,
-    chunk: usize,
+    rows: Arc<Vec<Row>>,
+    chunk_rows: usize,
 }
 
 impl Script {
-    /// A source of these rows.
-    pub fn new(columns: Vec<Column>, rows: Vec<Vec<Value>>, chunk: usize) -> Script {
-        Script { columns, rows: Arc::new(rows), chunk }
+    /// A source of these rows: a cell for each of the columns, of its type or null.
+    pub fn new(columns: Vec<Column>, rows: Vec<Row>, chunk_rows: usize) -> Script {
+        Script { columns, rows: Arc::new(rows), chunk_rows: chunk_rows.max(1) }
     }
 }
 
@@ -42,7 +44,7 @@ impl Connector for Open {
         if self.at >= rows.len() {
             return Ok(Next::End);
         }
-        let end = rows.len().min(self.at + self.script.chunk);
+        let end = rows.len().min(self.at.saturating_add(self.script.chunk_rows));
         let columns = self.script.columns.clone();
         let schema = Schema { columns, key: Vec::new(), event_time: None, append_only: true };
         let batch = RowCodec::new(&schema).batch(&rows[self.at..end]);
