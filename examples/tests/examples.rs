@@ -11,7 +11,13 @@ use testkit::{compare_with_committed, recorded_data};
 use types::{RowCodec, fault_schema};
 
 /// The example pipelines, from `examples/`.
-const PIPELINES: [&str; 3] = ["city/pipeline.toml", "recorded/google_jobs.toml", "recorded/nyc_taxi.toml"];
+const PIPELINES: [&str; 5] = [
+    "city/pipeline.toml",
+    "cluster_auction/google_trace.toml",
+    "cluster_auction/pipeline.toml",
+    "recorded/google_jobs.toml",
+    "recorded/nyc_taxi.toml",
+];
 
 /// (workers, rows of an epoch at most)
 const RUNS: [(usize, usize); 2] = [(1, 10_000), (2, 700)];
@@ -125,6 +131,22 @@ fn a_stretch_of_the_city_ends_as_committed() {
     };
     let shown = [("dispatch", 8), ("dispatch.certificate", 4), ("best_cells", 10), ("waiting_by_cell", 8)];
     check("city/pipeline.toml", bounded, Path::new(""), "city/expected.txt", &shown);
+}
+
+#[test]
+fn the_small_cluster_ends_as_committed() {
+    let fairness = ["placement", "best", "alone", "running"].map(|step| format!("{step}.fairness"));
+    let mut shown: Vec<(&str, usize)> = fairness.iter().map(|view| (view.as_str(), 4)).collect();
+    shown.extend([("placement", 8), ("placement.payments", 8), ("placement.rejections", 4), ("running.prices", 4)]);
+    check("cluster_auction/pipeline.toml", |text| text, Path::new(""), "cluster_auction/expected.txt", &shown);
+}
+
+#[test]
+fn the_trace_of_jobs_ends_as_committed() {
+    let Some(data) = recorded_data() else { return };
+    let shown = [("placement.fairness", 4), ("running.fairness", 4), ("placement", 8)];
+    let expected = "cluster_auction/google_trace.expected.txt";
+    check("cluster_auction/google_trace.toml", |text| text, &data, expected, &shown);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! is what an externality is made of.
 
 use super::book::{Book, NONE, Stage};
-use crate::assignment::solver::{LEFT, RIGHT, Solver};
+use crate::assignment::solver::{CAPACITY_MAX, LEFT, RIGHT, Solver};
 
 /// The optimum of one market.
 pub struct Exact {
@@ -54,8 +54,7 @@ impl Exact {
             self.prices.resize(resource as usize + 1, 0.0);
         }
         self.prices[resource as usize] = price;
-        let places = if self.exclusive { 1 } else { book.room(resource) / self.unit };
-        self.solver.set_node(LEFT, resource, book.resources.key(resource), places);
+        self.solver.set_node(LEFT, resource, book.resources.key(resource), self.places(book, resource));
         put(&mut self.present[LEFT], resource, true);
         for request in 0..self.present[RIGHT].len() as u32 {
             if self.present[RIGHT][request as usize] {
@@ -98,8 +97,12 @@ impl Exact {
 
     /// What all places of a resource are worth at its price.
     pub fn resource_price(&self, book: &Book, resource: u32) -> i128 {
-        let places = if self.exclusive { 1 } else { book.room(resource) / self.unit };
-        i128::from(places) * i128::from(self.solver.price(LEFT, resource).unwrap_or(0))
+        i128::from(self.places(book, resource)) * i128::from(self.solver.price(LEFT, resource).unwrap_or(0))
+    }
+
+    /// How many requests a resource serves. More than the solver takes are more than there are requests.
+    fn places(&self, book: &Book, resource: u32) -> i64 {
+        if self.exclusive { 1 } else { (book.room(resource) / self.unit).min(CAPACITY_MAX) }
     }
 
     /// What the other requests lose by a winner (Clarke 1971), in units of score, and the smallest bid with which it
@@ -156,7 +159,7 @@ impl Exact {
         let bid = bid.unwrap_or_else(|| book.request(request).expect("it is there").budget);
         for resource in 0..self.present[LEFT].len() as u32 {
             if self.present[LEFT][resource as usize] && self.is_possible(book, request, resource, bid) {
-                self.solver.set_edge(resource, request, book.score_at_bid(request, resource, bid));
+                self.solver.set_edge(resource, request, worth(book.score_at_bid(request, resource, bid)));
             }
         }
     }
@@ -164,7 +167,7 @@ impl Exact {
     fn set_edge(&mut self, book: &Book, request: u32, resource: u32, score: i64) {
         let bid = book.request(request).expect("it is there").budget;
         if self.is_possible(book, request, resource, bid) {
-            self.solver.set_edge(resource, request, score);
+            self.solver.set_edge(resource, request, worth(score));
         }
     }
 
@@ -173,6 +176,11 @@ impl Exact {
         book.stage_at_bid(request, resource, price, bid) == Stage::Feasible
             && (!self.clustered || book.is_of_one_cluster(request, resource))
     }
+}
+
+/// A score as a weight: a pair that is worth nothing is no pair.
+fn worth(score: i64) -> Option<i64> {
+    (score > 0).then_some(score)
 }
 
 fn put(flags: &mut Vec<bool>, slot: u32, value: bool) {

@@ -293,7 +293,7 @@ fn problem(auction: &Auction, book: &Book, prices: &[f64], clustered: bool, with
     let exclusive = auction.mechanism == Mechanism::OptimalExclusive;
     let weight = |j: u32, i: u32| {
         let is_pair = Some(i) != without && is_pair(book, prices, i, j, clustered);
-        if is_pair { book.score(i, j) } else { 0 }
+        is_pair.then(|| book.score(i, j)).filter(|score| *score > 0)
     };
     Problem {
         left: resources(book).map(|j| if exclusive { 1 } else { book.room(j) / unit }).collect(),
