@@ -2,7 +2,7 @@
 //! something in it has changed.
 //!
 //! A packing depends on its component alone, so a component nothing touched keeps the one it has, and the whole is a
-//! function of the tables (design 0004 says why no warmer start is taken). Requests that take nothing bind nobody: each
+//! function of the tables (design 0007 says why no warmer start is taken). Requests that take nothing bind nobody: each
 //! has its best resource.
 
 use super::book::{Book, NONE, Stage};
@@ -21,10 +21,8 @@ pub struct Components {
     /// By request, its resource, [`NONE`] without one, and the price of being served.
     at: Vec<u32>,
     price: Vec<i64>,
-    /// By resource, the bound on its best set, who takes some of it, and how much.
+    /// By resource, the bound on its best set.
     knapsack: Vec<i128>,
-    held: Vec<Vec<u32>>,
-    used: Vec<i64>,
 }
 
 impl Components {
@@ -39,8 +37,6 @@ impl Components {
             at: Vec::new(),
             price: Vec::new(),
             knapsack: Vec::new(),
-            held: Vec::new(),
-            used: Vec::new(),
         }
     }
 
@@ -53,7 +49,7 @@ impl Components {
             self.price.resize(i + 1, 0);
             self.dirty[0].resize(i + 1, false);
         }
-        self.pairs[i] = (0..self.held.len() as u32).filter_map(|j| self.pair(book, request, j)).collect();
+        self.pairs[i] = (0..self.knapsack.len() as u32).filter_map(|j| self.pair(book, request, j)).collect();
         self.dirty[0][i] = true;
     }
 
@@ -70,11 +66,9 @@ impl Components {
     /// Lets a resource in, with its pairs.
     pub fn open(&mut self, book: &Book, resource: u32, price: f64) {
         let j = resource as usize;
-        if j >= self.held.len() {
-            self.held.resize_with(j + 1, Vec::new);
+        if j >= self.knapsack.len() {
             self.prices.resize(j + 1, 0.0);
             self.knapsack.resize(j + 1, 0);
-            self.used.resize(j + 1, 0);
             self.dirty[1].resize(j + 1, false);
         }
         self.prices[j] = price;
@@ -104,15 +98,14 @@ impl Components {
             }
         }
         self.dirty[1][j] = true;
-        self.held[j].clear();
-        (self.used[j], self.knapsack[j]) = (0, 0);
+        self.knapsack[j] = 0;
     }
 
     /// Packs what is dirty. Returns the requests and the resources whose part may have changed.
     pub fn settle(&mut self, book: &Book) -> [Vec<u32>; 2] {
         let components = self.labels(book);
         let is_dirty = |dirty: &[bool], slot: usize| dirty.get(slot).copied().unwrap_or(false);
-        let mut stale = vec![false; self.held.len()];
+        let mut stale = vec![false; self.knapsack.len()];
         for (j, component) in components.iter().enumerate() {
             stale[*component as usize] |= is_dirty(&self.dirty[1], j);
         }
@@ -131,8 +124,8 @@ impl Components {
         }
         // Members of stale components, in the order of their keys.
         let mut members: Vec<[Vec<u32>; 2]> = Vec::new();
-        let mut number = vec![NONE; self.held.len()];
-        for resource in book.resources.in_order().filter(|j| (*j as usize) < self.held.len()) {
+        let mut number = vec![NONE; self.knapsack.len()];
+        for resource in book.resources.in_order().filter(|j| (*j as usize) < self.knapsack.len()) {
             let component = components[resource as usize] as usize;
             if !stale[component] {
                 continue;
@@ -169,16 +162,6 @@ impl Components {
         self.at.get(request as usize).copied().unwrap_or(NONE)
     }
 
-    /// The requests that take some of a resource.
-    pub fn held(&self, resource: u32) -> &[u32] {
-        &self.held[resource as usize]
-    }
-
-    /// How much of a resource is taken.
-    pub fn used(&self, resource: u32) -> i64 {
-        self.used[resource as usize]
-    }
-
     /// The price of being served, in units of score.
     pub fn request_price(&self, request: u32) -> i64 {
         self.price[request as usize]
@@ -200,7 +183,7 @@ impl Components {
     }
 
     fn pack(&mut self, book: &Book, requests: &[u32], resources: &[u32]) {
-        let mut place = vec![NONE; self.held.len()];
+        let mut place = vec![NONE; self.knapsack.len()];
         for (at, resource) in resources.iter().enumerate() {
             place[*resource as usize] = at as u32;
         }
@@ -218,26 +201,18 @@ impl Components {
             instance.starts.push(instance.edges.len());
         }
         let packing = optimal::solve(&instance, self.rounds);
-        for (at, resource) in resources.iter().enumerate() {
-            let j = *resource as usize;
-            self.knapsack[j] = packing.knapsacks[at];
-            self.held[j].clear();
-            self.used[j] = 0;
+        for (resource, bound) in resources.iter().zip(&packing.knapsacks) {
+            self.knapsack[*resource as usize] = *bound;
         }
         for (at, request) in requests.iter().enumerate() {
-            let resource = packing.at[at].map_or(NONE, |j| resources[j as usize]);
-            self.at[*request as usize] = resource;
+            self.at[*request as usize] = packing.at[at].map_or(NONE, |j| resources[j as usize]);
             self.price[*request as usize] = packing.prices[at];
-            if resource != NONE {
-                self.held[resource as usize].push(*request);
-                self.used[resource as usize] += instance.takes[at];
-            }
         }
     }
 
     /// By resource, the least slot of its component. Requests that take nothing bind nobody.
     fn labels(&self, book: &Book) -> Vec<u32> {
-        let mut parent: Vec<u32> = (0..self.held.len() as u32).collect();
+        let mut parent: Vec<u32> = (0..self.knapsack.len() as u32).collect();
         fn root(parent: &mut [u32], mut at: u32) -> u32 {
             while parent[at as usize] != at {
                 parent[at as usize] = parent[parent[at as usize] as usize];

@@ -85,11 +85,6 @@ impl Exact {
         self.solver.flow(RIGHT, request).first().map_or(NONE, |(resource, _)| *resource)
     }
 
-    /// The requests of a resource, in no order.
-    pub fn held(&self, resource: u32) -> Vec<u32> {
-        self.solver.flow(LEFT, resource).iter().map(|(request, _)| *request).collect()
-    }
-
     /// The price of being served, in units of score.
     pub fn request_price(&self, request: u32) -> i64 {
         self.solver.price(RIGHT, request).unwrap_or(0)
@@ -143,7 +138,7 @@ impl Exact {
                 self.solver.solve();
                 served
             };
-            // What ties with what grows with the bid, so being served stays so (design 0004).
+            // What ties with what grows with the bid, so being served stays so (design 0007).
             super::payment::smallest_bid_above(perhaps, sure, &mut is_served)
         } else {
             sure

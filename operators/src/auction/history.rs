@@ -2,7 +2,7 @@
 //!
 //! An allocation is kept unless another beats it by the switching cost, so what there is depends on what there was. The
 //! rule is the greedy with one change: a pair that holds counts for that much more. With it an allocation stands by
-//! itself, and holding the auction again without an event changes nothing (design 0004), which is also why after a
+//! itself, and holding the auction again without an event changes nothing (design 0007), which is also why after a
 //! restart the state can be found again from requests, resources and the pairs that held.
 
 use std::collections::{BTreeMap, BTreeSet};
