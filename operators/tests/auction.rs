@@ -9,7 +9,7 @@ use engine::catalogue::Row;
 use engine::operator::{Context, StepKind, TableOperator};
 use engine::plan::StepPlan;
 use harness::Random;
-use types::{Column, Delta, RowCodec, Schema, Type, Value};
+use types::{Column, Delta, Fault, RowCodec, Schema, Type, Value};
 
 /// A step over tables, at work, with the sums of its views.
 struct Auction {
@@ -104,8 +104,14 @@ impl Auction {
         }
     }
 
-    /// Rows that come (1) and go (−1) in one epoch.
+    /// Rows that come (1) and go (−1) in one epoch, all good.
     fn step(&mut self, requests: &[(Row, i64)], resources: &[(Row, i64)]) {
+        let faults = self.faulty_step(requests, resources);
+        assert!(faults.is_empty(), "{faults:?}");
+    }
+
+    /// The same with bad rows among them, which are what is given.
+    fn faulty_step(&mut self, requests: &[(Row, i64)], resources: &[(Row, i64)]) -> Vec<(Fault, i64)> {
         let delta = |codec: &RowCodec, rows: &[(Row, i64)]| {
             let cells: Vec<Row> = rows.iter().map(|(row, _)| row.clone()).collect();
             vec![Delta::new(codec.batch(&cells), rows.iter().map(|(_, diff)| *diff).collect())]
@@ -114,7 +120,6 @@ impl Auction {
         let mut context = Context::new(self.epoch, 0, self.views.len());
         self.operator.step(vec![delta(&self.codecs[0], requests), delta(&self.codecs[1], resources)], &mut context);
         let (outputs, _, faults, _) = context.into_parts();
-        assert!(faults.is_empty(), "{faults:?}");
         for (view, deltas) in self.views.iter_mut().zip(outputs) {
             for delta in deltas {
                 for row in 0..delta.len() {
@@ -125,6 +130,7 @@ impl Auction {
             }
             view.retain(|_, sum| *sum != 0);
         }
+        faults
     }
 
     fn view(&self, suffix: &str) -> Vec<BTreeMap<String, Value>> {
@@ -409,4 +415,154 @@ fn a_lie_about_the_asked_price_pays() {
     // The control: with first prices the same lies do pay, so the tests above would notice.
     let caught = std::panic::catch_unwind(|| no_lie_pays("first price", Auction::new(""), 200));
     assert!(caught.is_err_and(|e| e.downcast_ref::<String>().is_some_and(|e| e.contains("instead of"))));
+}
+
+/// A request with the usual attributes, and one of them another.
+fn asking(id: i64, changed: &[(usize, Value)]) -> Row {
+    let mut row = vec![Value::Int(id), Value::Str("u".into())];
+    row.extend([0.5, 4.0, 5.0, 0.0, 0.0].map(Value::Float));
+    row.extend([Value::Null, Value::Null]);
+    changed.iter().for_each(|(at, value)| row[*at] = value.clone());
+    row
+}
+
+/// A resource for one of those, likewise.
+fn offering(id: i64, changed: &[(usize, Value)]) -> Row {
+    let mut row = vec![Value::Int(id)];
+    row.extend([0.8, 0.5, 0.0, 0.0, 1.0, 1.0, 0.9].map(Value::Float));
+    changed.iter().for_each(|(at, value)| row[*at] = value.clone());
+    row
+}
+
+/// The reason of a request that has nothing.
+fn rejected(auction: &Auction) -> BTreeMap<i64, String> {
+    let reason = |row: &BTreeMap<String, Value>| match &row["reason"] {
+        Value::Str(reason) => reason.clone(),
+        other => panic!("{other:?} is no reason"),
+    };
+    auction.view("rejections").iter().map(|row| (number(&row["request_request"]) as i64, reason(row))).collect()
+}
+
+const MECHANISMS: [&str; 4] =
+    ["", "mechanism = \"one_to_one\"", "mechanism = \"optimal\"", "mechanism = \"optimal\"\nexclusive = true"];
+
+#[test]
+fn what_makes_no_sense_is_a_fault_and_nothing_beside_it_is_lost() {
+    let (nan, infinite, minus) = (Value::Float(f64::NAN), Value::Float(f64::INFINITY), Value::Float(-0.5));
+    let bad_requests: Vec<(usize, &Value, &str)> = vec![
+        (0, &Value::Null, "null_key"),
+        (2, &nan, "bad_demand"),
+        (2, &minus, "bad_demand"),
+        (2, &infinite, "bad_demand"),
+        (2, &Value::Null, "bad_demand"),
+        (2, &Value::Float(1e300), "bad_demand"),
+        (3, &nan, "bad_budget"),
+        (3, &minus, "bad_budget"),
+        (3, &Value::Null, "bad_budget"),
+        (4, &nan, "bad_priority"),
+        (4, &minus, "bad_priority"),
+        (5, &nan, "bad_place"),
+        (6, &Value::Null, "bad_place"),
+        (7, &nan, "bad_need"),
+        (8, &minus, "bad_need"),
+    ];
+    let bad_resources: Vec<(usize, &Value, &str)> = vec![
+        (0, &Value::Null, "null_key"),
+        (1, &nan, "bad_capacity"),
+        (1, &minus, "bad_capacity"),
+        (1, &Value::Float(1e300), "bad_capacity"),
+        (2, &minus, "bad_cost"),
+        (2, &infinite, "bad_cost"),
+        (3, &infinite, "bad_place"),
+        (5, &nan, "bad_quality"),
+        (6, &Value::Float(1.5), "bad_quality"),
+        (7, &minus, "bad_quality"),
+    ];
+    let reasons = |faults: &[(Fault, i64)], sign: i64| -> Vec<String> {
+        assert!(faults.iter().all(|(_, diff)| *diff == sign));
+        let mut reasons: Vec<String> = faults.iter().map(|(fault, _)| fault.reason.clone()).collect();
+        reasons.sort();
+        reasons
+    };
+    for options in MECHANISMS {
+        let mut auction = Auction::new(options);
+        let mut requests = vec![asking(0, &[])];
+        let mut resources = vec![offering(0, &[])];
+        for (id, (at, value, _)) in (1..).zip(&bad_requests) {
+            requests.push(asking(id, &[(*at, (*value).clone())]));
+        }
+        for (id, (at, value, _)) in (1..).zip(&bad_resources) {
+            resources.push(offering(id, &[(*at, (*value).clone())]));
+        }
+        let told = auction.faulty_step(&insert(&requests), &insert(&resources));
+        let mut expected: Vec<String> =
+            bad_requests.iter().chain(&bad_resources).map(|(.., reason)| (*reason).to_owned()).collect();
+        expected.sort();
+        assert_eq!(reasons(&told, 1), expected, "{options}");
+        // The good one has what it would have alone.
+        assert_eq!(auction.view("").len(), 1, "{options}");
+        assert!(rejected(&auction).is_empty(), "{options}");
+        // A fault goes with its row.
+        let gone = |rows: &[Row]| -> Vec<(Row, i64)> { rows[1..].iter().map(|row| (row.clone(), -1)).collect() };
+        let told = auction.faulty_step(&gone(&requests), &gone(&resources));
+        assert_eq!(reasons(&told, -1), expected, "{options}");
+        assert_eq!(auction.view("").len(), 1, "{options}");
+    }
+}
+
+#[test]
+fn zero_demand_zero_budget_and_empty_sides_mean_what_the_manual_says() {
+    for options in MECHANISMS {
+        let mut auction = Auction::new(options);
+        let zero = Value::Float(0.0);
+        // Nobody offers anything.
+        auction.step(&insert(&[asking(0, &[])]), &[]);
+        assert_eq!(rejected(&auction), [(0, "no_resource".to_owned())].into(), "{options}");
+        assert_eq!(auction.fairness("satisfaction"), 0.0, "{options}");
+        auction.step(&[(asking(0, &[]), -1)], &insert(&[offering(0, &[])]));
+        // Nobody asks for anything.
+        assert_eq!((auction.view("").len(), rejected(&auction).len()), (0, 0), "{options}");
+        assert_eq!(auction.fairness("utilisation"), 0.0, "{options}");
+        // Without demand it costs nothing, so without budget too.
+        auction.step(&insert(&[asking(1, &[(2, zero.clone()), (3, zero.clone())])]), &[]);
+        assert_eq!(payment_of(&auction, 1), Some(0.0), "{options}");
+        auction.step(&[(asking(1, &[(2, zero.clone()), (3, zero.clone())]), -1)], &[]);
+        // With demand and without budget it is refused for that, not lost.
+        auction.step(&insert(&[asking(2, &[(3, zero.clone())])]), &[]);
+        assert_eq!(rejected(&auction), [(2, "budget".to_owned())].into(), "{options}");
+        auction.step(&insert(&[asking(3, &[(2, Value::Float(0.9))])]), &[]);
+        assert_eq!(rejected(&auction)[&3], "capacity", "{options}");
+        // A resource that holds nothing is enough for what takes nothing.
+        auction.step(&insert(&[asking(4, &[(2, zero.clone())])]), &[
+            (offering(0, &[]), -1),
+            (offering(0, &[(1, zero.clone())]), 1),
+        ]);
+        assert!(payment_of(&auction, 4).is_some(), "{options}");
+    }
+}
+
+#[test]
+fn a_capacity_that_falls_below_its_use_pushes_the_last_out() {
+    for options in ["", "mechanism = \"optimal\""] {
+        let mut auction = Auction::new(options);
+        let asking = |id: i64, priority: f64| asking(id, &[(4, Value::Float(priority))]);
+        auction.step(&insert(&[asking(1, 9.0), asking(2, 3.0)]), &insert(&[offering(0, &[(1, Value::Float(1.0))])]));
+        assert_eq!(auction.view("").len(), 2, "{options}");
+        auction.step(&[], &[(offering(0, &[(1, Value::Float(1.0))]), -1), (offering(0, &[]), 1)]);
+        assert_eq!(rejected(&auction), [(2, "outbid".to_owned())].into(), "{options}");
+        assert!(number(&auction.view("prices")[0]["used"]) <= 0.8, "{options}");
+        // Nearly nothing is left, and it comes back.
+        auction.step(&[], &[(offering(0, &[]), -1), (offering(0, &[(1, Value::Float(0.1))]), 1)]);
+        assert_eq!(rejected(&auction).len(), 2, "{options}");
+        auction.step(&[], &[(offering(0, &[(1, Value::Float(0.1))]), -1), (offering(0, &[(1, Value::Float(1.0))]), 1)]);
+        assert_eq!(auction.view("").len(), 2, "{options}");
+    }
+}
+
+#[test]
+fn a_capacity_beyond_all_use_is_no_trouble() {
+    let mut auction = Auction::of("mechanism = \"optimal\"\nscale = 1.0");
+    let huge = offering(0, &[(1, Value::Float(1e18))]);
+    auction.step(&insert(&[asking(1, &[]), asking(2, &[])]), &insert(&[huge]));
+    assert_eq!(auction.view("").len(), 2);
 }
