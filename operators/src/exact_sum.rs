@@ -125,9 +125,14 @@ impl ExactSum {
                 return self.total().value();
             }
         }
-        // `as` rounds to nearest even, and the scaling is exact: a sum is a multiple of 2^-1074, so one that is
-        // subnormal had few enough bits to need no rounding.
-        self.window as f64 * power_of_two(i32::from(self.base)) + 0.0
+        // The top 64 bits, the lowest of them set if anything below is: `as` then rounds to nearest even as the whole
+        // would. The scaling is exact: a sum is a multiple of 2^-1074, so one that is subnormal had few enough bits to
+        // need no rounding.
+        let magnitude = self.window.unsigned_abs();
+        let below = 64 - ((magnitude >> 64) as u64).leading_zeros();
+        let head = (magnitude >> below) as u64 | u64::from(magnitude & ((1 << below) - 1) != 0);
+        let value = head as f64 * power_of_two(i32::from(self.base) + below as i32);
+        if self.window < 0 { -value } else { value }
     }
 
     /// One form for one sum: however it was reached, equal sums give equal bytes.

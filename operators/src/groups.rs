@@ -83,20 +83,26 @@ impl Groups {
         }
     }
 
-    /// Puts groups in the order of their keys' bytes.
-    pub fn sort(&self, groups: &mut [u32]) {
+    /// The order of groups by their keys' bytes, as positions in the slice.
+    pub fn order(&self, groups: &[u32]) -> Vec<u32> {
+        let places = 0..groups.len() as u32;
         match &self.table {
             Table::Int { keys, null, .. } => {
-                let mut order: Vec<(i64, u32)> = groups.iter().map(|g| (keys[*g as usize], *g)).collect();
+                let mut order: Vec<(i64, u32)> = groups.iter().map(|g| keys[*g as usize]).zip(places).collect();
                 order.sort_unstable_by_key(|(key, _)| *key);
-                groups.iter_mut().zip(&order).for_each(|(g, (_, sorted))| *g = *sorted);
+                let mut order: Vec<u32> = order.into_iter().map(|(_, place)| place).collect();
                 // The null group stands among the zeros by now.
-                if let Some(at) = null.and_then(|null| groups.iter().position(|g| *g == null)) {
-                    groups[..=at].rotate_right(1);
+                let is_null = |place: &u32| Some(groups[*place as usize]) == *null;
+                if let Some(at) = null.and_then(|_| order.iter().position(is_null)) {
+                    order[..=at].rotate_right(1);
                 }
+                order
             }
             Table::Bytes { keys, .. } => {
-                groups.sort_unstable_by(|a, b| keys[*a as usize].cmp(&keys[*b as usize]));
+                let key = |place: u32| &keys[groups[place as usize] as usize];
+                let mut order: Vec<u32> = places.collect();
+                order.sort_unstable_by(|a, b| key(*a).cmp(key(*b)));
+                order
             }
         }
     }
@@ -221,21 +227,18 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_sorted_by_their_bytes() {
+    fn the_order_of_groups_is_that_of_their_bytes() {
         for types in [&[Type::Int64][..], &[Type::Int64, Type::Int64]] {
             let mut groups = Groups::new(types);
             let column = Arc::new(Int64Array::from(vec![Some(7), Some(0), None, Some(-3), Some(i64::MIN)])) as ArrayRef;
             let mut numbers = Vec::new();
             groups.number(&vec![column; types.len()], &mut numbers);
-            groups.sort(&mut numbers);
-            let keys: Vec<Vec<u8>> = numbers
-                .iter()
-                .map(|g| {
-                    let mut key = Vec::new();
-                    groups.key(*g, &mut key);
-                    key
-                })
-                .collect();
+            let key = |place: u32| {
+                let mut key = Vec::new();
+                groups.key(numbers[place as usize], &mut key);
+                key
+            };
+            let keys: Vec<Vec<u8>> = groups.order(&numbers).into_iter().map(key).collect();
             assert!(keys.len() == 5 && keys.is_sorted(), "{keys:?}");
         }
     }

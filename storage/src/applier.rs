@@ -16,7 +16,7 @@ use types::Epoch;
 use crate::format::{self, Class};
 use crate::run::{self, Run};
 use crate::store::Shared;
-use crate::{CrashPoint, Error, Options, RelationId, lock, open};
+use crate::{CrashPoint, Error, Options, RelationId, lock, open, past};
 
 /// Runs below this are merged by the commits that add them, others here.
 const SMALL_RUN_BYTES: usize = 64 << 10;
@@ -90,12 +90,21 @@ impl Bell {
     }
 }
 
+/// So much was logged of a relation: more than its runs hold, when versions are left out of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Logged {
+    pub rows: u64,
+    pub bytes: u64,
+}
+
 /// How far the background thread is, and what is left for it.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     applied: AtomicU64,
     /// Deletions in `rows` that were not swept, by relation number.
     tombstones: Mutex<Vec<u64>>,
+    /// What was logged and is not in `rows`, by relation number.
+    logged: Mutex<Vec<Logged>>,
     /// Up to which epoch old changes have been forgotten, by class.
     trimmed: [AtomicU64; 2],
     /// Below which epoch commit records and remaps have been forgotten. Not the same: they are needed for as long as
@@ -138,6 +147,37 @@ impl Work {
         all[index] += count;
     }
 
+    /// Counts what a commit logged.
+    pub(crate) fn add_logged(&self, relation: RelationId, more: Logged) {
+        let mut all = lock(&self.logged);
+        let index = relation.0 as usize;
+        if all.len() <= index {
+            all.resize(index + 1, Logged::default());
+        }
+        all[index].rows += more.rows;
+        all[index].bytes += more.bytes;
+    }
+
+    fn logged(&self, index: usize) -> Logged {
+        lock(&self.logged).get(index).copied().unwrap_or_default()
+    }
+
+    fn take_logged(&self, relation: RelationId, less: Logged) {
+        if let Some(one) = lock(&self.logged).get_mut(relation.0 as usize) {
+            one.rows -= less.rows;
+            one.bytes -= less.bytes;
+        }
+    }
+
+    /// Commit records below this are forgotten.
+    pub(crate) fn log_trimmed(&self) -> Epoch {
+        self.log_trimmed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_log_trimmed(&self, epoch: Epoch) {
+        self.log_trimmed.store(epoch, Ordering::Release);
+    }
+
     fn tombstones(&self, relation: RelationId) -> u64 {
         lock(&self.tombstones).get(relation.0 as usize).copied().unwrap_or(0)
     }
@@ -148,15 +188,23 @@ impl Work {
 }
 
 /// What is noted of a relation whose rows were moved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Applied {
-    /// All changes up to this epoch are in `rows`.
-    pub epoch: Epoch,
-    /// Deletions among them that have not been swept.
+    /// Deletions in `rows` that have not been swept.
     pub tombstones: u64,
+    /// As of which epochs the relation is whole in `rows` (see [`Past`](crate::past::Past)), ascending.
+    pub epochs: Vec<Epoch>,
+}
+
+impl Applied {
+    /// All changes up to this epoch are in `rows`.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epochs.last().copied().unwrap_or_default()
+    }
 }
 
 const REDO_FROM: &[u8] = b"redo-from";
+const LOG_FROM: &[u8] = b"log-from";
 
 fn applied_key(relation: RelationId) -> Vec<u8> {
     [b"applied/".as_slice(), &relation.0.to_be_bytes()].concat()
@@ -164,26 +212,40 @@ fn applied_key(relation: RelationId) -> Vec<u8> {
 
 /// What was noted of a relation.
 pub(crate) fn read_applied(shared: &Shared, relation: RelationId) -> Result<Applied, Error> {
-    let [epoch, tombstones] = read_numbers(shared, &applied_key(relation), "what was applied")?;
-    Ok(Applied { epoch, tombstones })
+    let numbers = read_numbers(shared, &applied_key(relation), "what was applied")?;
+    Ok(numbers.split_first().map_or_else(Applied::default, |(tombstones, epochs)| Applied {
+        tombstones: *tombstones,
+        epochs: epochs.to_vec(),
+    }))
+}
+
+fn put_applied(shared: &Shared, batch: &mut WriteBatch, relation: RelationId, applied: &Applied) {
+    let numbers: Vec<u64> = std::iter::once(applied.tombstones).chain(applied.epochs.iter().copied()).collect();
+    put_numbers(shared, batch, &applied_key(relation), &numbers);
 }
 
 /// The epoch from which commit records may name changes that are not in `rows`.
 pub(crate) fn read_redo_from(shared: &Shared) -> Result<Epoch, Error> {
-    let [epoch] = read_numbers(shared, REDO_FROM, "the start of what is to be redone")?;
-    Ok(epoch)
+    let numbers = read_numbers(shared, REDO_FROM, "the start of what is to be redone")?;
+    Ok(numbers.first().copied().unwrap_or_default())
 }
 
-fn read_numbers<const N: usize>(shared: &Shared, key: &[u8], subject: &str) -> Result<[u64; N], Error> {
+/// The epoch below which commit records were forgotten.
+pub(crate) fn read_log_from(shared: &Shared) -> Result<Epoch, Error> {
+    let numbers = read_numbers(shared, LOG_FROM, "the start of the log")?;
+    Ok(numbers.first().copied().unwrap_or_default())
+}
+
+/// None, if there is no such record.
+fn read_numbers(shared: &Shared, key: &[u8], subject: &str) -> Result<Vec<u64>, Error> {
     let Some(value) = shared.db.get_cf(shared.family(format::META), key).map_err(|e| Error::read(subject, &e))? else {
-        return Ok([0; N]);
+        return Ok(Vec::new());
     };
-    let body = format::open(key, &value, || subject.to_owned())?;
-    if body.len() != 8 * N {
+    let (numbers, rest) = format::open(key, &value, || subject.to_owned())?.as_chunks::<8>();
+    if numbers.is_empty() || !rest.is_empty() {
         return Err(Error::damaged(subject, "it cannot be read"));
     }
-    let (numbers, _) = body.as_chunks::<8>();
-    Ok(std::array::from_fn(|i| u64::from_le_bytes(numbers[i])))
+    Ok(numbers.iter().map(|n| u64::from_le_bytes(*n)).collect())
 }
 
 fn put_numbers(shared: &Shared, batch: &mut WriteBatch, key: &[u8], numbers: &[u64]) {
@@ -252,15 +314,16 @@ fn due(shared: &Shared) -> Option<RelationId> {
     let memory = shared.memory();
     let committed = shared.committed();
     let pending_max = shared.options.retain_epochs.clamp(PENDING_EPOCHS_MIN, PENDING_EPOCHS_MAX);
-    let is_due = |runs: &[Arc<Run>]| {
-        rows_of(runs) >= shared.options.apply_rows.max(1)
-            || bytes_of(runs) >= Options::APPLY_BYTES
+    let is_due = |index: usize, runs: &[Arc<Run>]| {
+        let logged = shared.work.logged(index);
+        (logged.rows >= shared.options.apply_rows.max(1) as u64 && !runs.is_empty())
+            || (logged.bytes >= Options::APPLY_BYTES as u64 && !runs.is_empty())
             || runs.first().is_some_and(|r| r.min_epoch + pending_max < committed)
     };
     // The one that reaches back furthest: so each gets its turn, and the log to be redone is shortened soonest.
     let oldest = |runs: &[Arc<Run>]| runs.first().map_or(Epoch::MAX, |r| r.min_epoch);
     let all = || memory.iter().enumerate();
-    let found = all().filter(|(_, runs)| is_due(runs)).min_by_key(|(_, runs)| oldest(runs)).or_else(|| {
+    let found = all().filter(|(index, runs)| is_due(*index, runs)).min_by_key(|(_, runs)| oldest(runs)).or_else(|| {
         let full = runs_bytes(shared) >= RUNS_BYTES_SOFT;
         all().max_by_key(|(_, runs)| bytes_of(runs)).filter(|_| full)
     });
@@ -285,16 +348,20 @@ fn trim_bound(shared: &Shared, class: Class) -> Option<Epoch> {
     let runs =
         shared.relations.iter().filter(|r| shared.is_state(r.id) == state).flat_map(|r| memory[r.id.0 as usize].iter());
     let pending = runs.map(|r| r.min_epoch).min();
-    let bound = shared.retention.since_of(state).min(pending.map_or(Epoch::MAX, |p| p - 1));
+    let mut bound = shared.retention.since_of(state).min(pending.map_or(Epoch::MAX, |p| p - 1));
+    if !state {
+        bound = bound.min(shared.past_needs_after());
+    }
     let trimmed = shared.work.trimmed[class as usize].load(Ordering::Relaxed);
     (bound >= trimmed.saturating_add(trim_step(shared))).then_some(bound)
 }
 
 /// Below which epoch commit records and remaps should be forgotten now. Those of the horizon are kept, since it can be
-/// read, and those of epochs that are to be redone, whichever class they are of.
+/// read, those of epochs that are to be redone, whichever class they are of, and those whose changes are needed to read
+/// an old epoch.
 fn log_bound(shared: &Shared) -> Option<Epoch> {
-    let bound = shared.retention.since().min(redo_from(shared, None).saturating_sub(1));
-    let trimmed = shared.work.log_trimmed.load(Ordering::Relaxed);
+    let bound = shared.past_needs_after().min(redo_from(shared, None).saturating_sub(1));
+    let trimmed = shared.work.log_trimmed();
     (bound >= trimmed.saturating_add(trim_step(shared))).then_some(bound)
 }
 
@@ -402,7 +469,8 @@ impl Applier {
             let list = shared.memory()[info.id.0 as usize].clone();
             let Some(range) = mergeable_large(&list) else { continue };
             let state = shared.is_state(info.id);
-            let horizon = shared.retention.since_of(state);
+            let horizon = shared.retention.apart_since_of(state);
+            shared.past.leave_out(info.id, horizon);
             let merged = Arc::new(run::merge(&list[range.clone()], horizon, !state));
             shared.update_runs(info.id, |now| {
                 // The runs taken stand in the list together: commits only touch what comes after them.
@@ -423,9 +491,11 @@ impl Applier {
     /// Moves a relation's runs into `rows`.
     fn apply(&mut self, relation: RelationId) -> Result<(), Error> {
         let shared = self.shared.clone();
+        let logged = shared.work.logged(relation.0 as usize);
         let runs = shared.memory()[relation.0 as usize].clone();
         let Some(epoch) = runs.iter().map(|r| r.max_epoch).max() else { return Ok(()) };
-        let horizon = shared.retention.since_of(shared.is_state(relation));
+        let horizon = shared.retention.apart_since_of(shared.is_state(relation));
+        shared.past.leave_out(relation, horizon);
         let keys = open::row_keys(&shared, relation);
         let (mut key, mut value) = (Vec::new(), Vec::new());
         let mut tombstones = 0;
@@ -467,10 +537,15 @@ impl Applier {
             shared.at(CrashPoint::ApplyIngested);
         }
         shared.work.add_tombstones(relation, tombstones);
-        put_numbers(&shared, &mut batch, &applied_key(relation), &[epoch, shared.work.tombstones(relation)]);
+        let since = if shared.is_state(relation) { epoch } else { shared.retention.since() };
+        let epochs = past::with_applied(shared.past.all_applied(relation), epoch, since);
+        let applied = Applied { tombstones: shared.work.tombstones(relation), epochs };
+        put_applied(&shared, &mut batch, relation, &applied);
         let redo_from = redo_from(&shared, Some((relation, epoch)));
         put_numbers(&shared, &mut batch, REDO_FROM, &[redo_from]);
         shared.write(batch, false, "the applier's note")?;
+        shared.past.set_applied(relation, applied.epochs);
+        shared.work.take_logged(relation, logged);
         shared.update_runs(relation, |now| now.iter().filter(|r| r.max_epoch > epoch).cloned().collect());
         shared.work.applied.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -504,8 +579,10 @@ impl Applier {
             batch.delete_range_cf(shared.family(format::COMMIT), format::epoch_key(0), below);
             batch.delete_range_cf(shared.family(format::REMAP), format::epoch_key(0), below);
             put_numbers(&shared, &mut batch, REDO_FROM, &[redo_from(&shared, None)]);
+            put_numbers(&shared, &mut batch, LOG_FROM, &[bound]);
+            // Before they are gone: who reads an old epoch begins behind them.
+            shared.work.set_log_trimmed(bound);
             shared.write(batch, false, "trimming")?;
-            shared.work.log_trimmed.store(bound, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -587,7 +664,7 @@ impl Applier {
                 *now
             };
             let applied = read_applied(&shared, relation)?;
-            put_numbers(&shared, &mut batch, &applied_key(relation), &[applied.epoch, left]);
+            put_applied(&shared, &mut batch, relation, &Applied { tombstones: left, ..applied });
         }
         if !batch.is_empty() {
             shared.write(batch, false, "the sweep")?;

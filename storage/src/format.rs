@@ -104,6 +104,7 @@ pub(crate) fn open<'a>(key: &[u8], value: &'a [u8], subject: impl FnOnce() -> St
 }
 
 /// Appends an integer in 7-bit groups, least first.
+#[inline]
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut v: u64) {
     while v >= 0x80 {
         out.push(v as u8 | 0x80);
@@ -113,6 +114,7 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut v: u64) {
 }
 
 /// Reads one and moves past it. `None` if the bytes end or it does not fit.
+#[inline]
 pub(crate) fn take_varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
     let first = *bytes.get(*at)?;
     *at += 1;

@@ -29,6 +29,7 @@ mod format;
 mod journal;
 mod open;
 mod options;
+mod past;
 mod retention;
 mod run;
 mod segments;

@@ -24,9 +24,10 @@ use rocksdb::{
 };
 use types::{Digest, Epoch};
 
-use crate::applier::{self, Applied, Work};
+use crate::applier::{self, Applied, Logged, Work};
 use crate::format::{self, CHUNK_HEADER, CommitRecord, FORMAT, RelationCommit, RowKeys};
 use crate::journal::Journal;
+use crate::past::Past;
 use crate::retention::{DropSuperseded, Retention};
 use crate::run::Run;
 use crate::segments::Segments;
@@ -128,6 +129,7 @@ pub(crate) fn open(options: Options, read_only: bool, damage: &mut Damage) -> Re
     retention.advance(last.horizon, committed);
     retention.is_state.set(is_state).expect("set once, here");
     let empty: Arc<Vec<Arc<Run>>> = Arc::default();
+    let relation_count = relations.len();
     let shared = Shared {
         db,
         rows_file_options: rows_file_options(&cache, &retention),
@@ -148,6 +150,7 @@ pub(crate) fn open(options: Options, read_only: bool, damage: &mut Damage) -> Re
         listeners: RwLock::default(),
         retention,
         poison: OnceLock::new(),
+        past: Past::new(relation_count),
         work: Work::default(),
         segments: Segments::open(segments(&path), committed)?,
         journal: Journal::default(),
@@ -426,16 +429,18 @@ fn rebuild_runs(shared: &Shared, damage: &mut Damage) -> Result<Memory, Error> {
     let mut applied = Vec::with_capacity(shared.relations.len());
     for info in &shared.relations {
         let note = applier::read_applied(shared, info.id).and_then(|note: Applied| {
-            if note.epoch <= committed {
+            if note.epoch() <= committed {
                 return Ok(note);
             }
-            let reason = format!("its rows are of epoch {}, and the last commit is of epoch {committed}", note.epoch);
+            let reason = format!("its rows are of epoch {}, and the last commit is of epoch {committed}", note.epoch());
             Err(Error::damaged(format!("`{}`", info.name), reason))
         });
         match note {
             Ok(note) => {
                 shared.work.add_tombstones(info.id, note.tombstones);
-                applied.push(note.epoch);
+                applied.push(note.epoch());
+                shared.past.leave_out(info.id, note.epoch());
+                shared.past.set_applied(info.id, note.epochs);
             }
             Err(e) => {
                 damage.note(Err(e))?;
@@ -452,6 +457,7 @@ fn rebuild_runs(shared: &Shared, damage: &mut Damage) -> Result<Memory, Error> {
             committed
         }
     };
+    damage.note(applier::read_log_from(shared).map(|from| shared.work.set_log_trimmed(from)))?;
     let mut memory: Vec<Vec<Arc<Run>>> = vec![Vec::new(); shared.relations.len()];
     let from = applied.iter().copied().min().unwrap_or(0).max(redo_from).max(1);
     // Every record from here to the last commit must be there, and each must follow the one before.
@@ -500,7 +506,10 @@ fn rebuild_runs(shared: &Shared, damage: &mut Damage) -> Result<Memory, Error> {
             match read_runs(shared, info.id, epoch, &record) {
                 Ok(runs) => {
                     let state = info.kind == RelationKind::State;
-                    let horizon = shared.retention.since_of(state);
+                    let horizon = shared.retention.apart_since_of(state);
+                    let bytes = runs.iter().map(|r| r.bytes() as u64).sum();
+                    shared.work.add_logged(info.id, Logged { rows: r.changes, bytes });
+                    shared.past.leave_out(info.id, horizon);
                     let (taken, tail) = applier::grow(&memory[index], runs, horizon, !state);
                     let kept = memory[index].len() - taken;
                     memory[index].truncate(kept);
@@ -516,7 +525,13 @@ fn rebuild_runs(shared: &Shared, damage: &mut Damage) -> Result<Memory, Error> {
     Ok(memory.into_iter().map(Arc::new).collect())
 }
 
-fn read_runs(shared: &Shared, relation: RelationId, epoch: Epoch, record: &CommitRecord) -> Result<Vec<Run>, Error> {
+/// Reads what an epoch changed in a relation as runs.
+pub(crate) fn read_runs(
+    shared: &Shared,
+    relation: RelationId,
+    epoch: Epoch,
+    record: &CommitRecord,
+) -> Result<Vec<Run>, Error> {
     let asked = !shared.is_state(relation);
     let mut runs = vec![Run::new(epoch, asked)];
     store::for_each_chunk(shared, epoch, record, relation, |chunk, bytes| {
@@ -524,9 +539,8 @@ fn read_runs(shared: &Shared, relation: RelationId, epoch: Epoch, record: &Commi
             runs.push(Run::new(epoch, asked));
         }
         let run = runs.last_mut().expect("one at least");
-        run.push_chunk(bytes, CHUNK_HEADER).ok_or_else(|| {
-            Error::damaged(store::chunk_subject(shared, epoch, relation, chunk), "it cannot be read")
-        })
+        run.push_chunk(bytes, CHUNK_HEADER)
+            .ok_or_else(|| Error::damaged(store::chunk_subject(shared, epoch, relation, chunk), "it cannot be read"))
     })?;
     runs.iter_mut().for_each(Run::finish);
     let rows: u64 = runs.iter().map(|r| r.len() as u64).sum();

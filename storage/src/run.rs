@@ -50,6 +50,8 @@ pub(crate) struct Entry<'a> {
     pub epoch: Epoch,
     /// `None`: deleted.
     pub row: Option<&'a [u8]>,
+    /// Key and row, as they stand together.
+    joined: &'a [u8],
 }
 
 impl Run {
@@ -68,13 +70,26 @@ impl Run {
     }
 
     /// Adds an entry at the end.
+    #[inline]
     pub(crate) fn push(&mut self, key: &[u8], epoch: Epoch, row: Option<&[u8]>) {
-        self.offsets.push(u32::try_from(self.bytes.len()).expect("a run under 4 GiB"));
-        put_varint(&mut self.bytes, key.len() as u64);
-        put_varint(&mut self.bytes, row.map_or(0, |r| r.len() as u64 + 1));
-        put_varint(&mut self.bytes, epoch - self.base);
+        self.begin(key, epoch, row.map(<[u8]>::len));
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(row.unwrap_or_default());
+    }
+
+    /// Adds an entry of a run at the end: key and row stand together in it, and are copied together.
+    #[inline]
+    fn copy(&mut self, entry: &Entry<'_>) {
+        self.begin(entry.key, entry.epoch, entry.row.map(<[u8]>::len));
+        self.bytes.extend_from_slice(entry.joined);
+    }
+
+    #[inline]
+    fn begin(&mut self, key: &[u8], epoch: Epoch, row: Option<usize>) {
+        self.offsets.push(u32::try_from(self.bytes.len()).expect("a run under 4 GiB"));
+        put_varint(&mut self.bytes, key.len() as u64);
+        put_varint(&mut self.bytes, row.map_or(0, |length| length as u64 + 1));
+        put_varint(&mut self.bytes, epoch - self.base);
         if let Some(hashes) = &mut self.hashes {
             hashes.push(xxh3_64(key));
         }
@@ -267,9 +282,11 @@ struct Parts {
 }
 
 impl Parts {
+    #[inline]
     fn entry<'a>(&self, bytes: &'a [u8]) -> Entry<'a> {
-        let row = self.there.then(|| &bytes[self.row.clone()]);
-        Entry { key: &bytes[self.key.clone()], epoch: self.epoch, row }
+        let joined = &bytes[self.key.start..self.row.end];
+        let (key, row) = joined.split_at(self.key.len());
+        Entry { key, epoch: self.epoch, row: self.there.then_some(row), joined }
     }
 }
 
@@ -369,7 +386,11 @@ impl Merge {
 
     /// The entry the merge stands at.
     pub(crate) fn entry(&self) -> Option<Entry<'_>> {
-        self.cursors.get(self.winner as usize).filter(|c| c.at < c.end).map(Cursor::entry)
+        self.top().map(Cursor::entry)
+    }
+
+    fn top(&self) -> Option<&Cursor> {
+        self.cursors.get(self.winner as usize).filter(|c| c.at < c.end)
     }
 
     /// Moves to the next entry.
@@ -436,12 +457,17 @@ impl Cursor {
         }
         let mut at = self.run.offsets[self.at] as usize;
         self.parts = parse_parts(&self.run.bytes, &mut at, self.run.base).expect("a run was checked when it was made");
-        let key = &self.run.bytes[self.parts.key.clone()];
-        self.head = match key.first_chunk() {
-            Some(head) => u128::from_be_bytes(*head),
-            None => {
+        let bytes = &self.run.bytes[self.parts.key.start..];
+        let length = self.parts.key.len();
+        self.head = match bytes.first_chunk() {
+            // What stands behind a short key is shifted out again.
+            Some(head) if length > 0 => {
+                let behind = 8 * Self::HEAD_BYTES.saturating_sub(length);
+                u128::from_be_bytes(*head) >> behind << behind
+            }
+            _ => {
                 let mut head = [0; Self::HEAD_BYTES];
-                head[..key.len()].copy_from_slice(key);
+                head[..length].copy_from_slice(&bytes[..length]);
                 u128::from_be_bytes(head)
             }
         };
@@ -466,30 +492,53 @@ impl Cursor {
 pub(crate) fn for_each_kept<E>(
     runs: &[Arc<Run>],
     horizon: Epoch,
-    mut each: impl FnMut(Entry<'_>) -> Result<(), E>,
+    mut each: impl FnMut(&Entry<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut merge = Merge::new(runs, Bound::Unbounded, Bound::Unbounded);
-    let mut last: Vec<u8> = Vec::new();
+    let mut last = KeyMark::default();
     let mut last_epoch = None;
-    while let Some(e) = merge.entry() {
-        let repeated = last_epoch.is_some() && e.key == last.as_slice();
-        if !repeated {
-            last.clear();
-            last.extend_from_slice(e.key);
-        }
+    while let Some(cursor) = merge.top() {
+        let e = cursor.entry();
         // Versions come newest first, so below the horizon only the first of a key is needed. A version may also
         // stand in two runs: they are equal.
-        let kept = match last_epoch.filter(|_| repeated) {
-            None => true,
+        let kept = match last_epoch.filter(|_| last.is_of(cursor)) {
+            None => {
+                last.set(cursor);
+                true
+            }
             Some(newer) => newer > horizon && newer != e.epoch,
         };
         if kept {
-            each(e)?;
+            each(&e)?;
             last_epoch = Some(e.epoch);
         }
         merge.step();
     }
     Ok(())
+}
+
+/// A key that a cursor stood at, to know it again.
+#[derive(Default)]
+struct KeyMark {
+    head: u128,
+    length: usize,
+    /// The whole key, if it is longer than its head.
+    long: Vec<u8>,
+}
+
+impl KeyMark {
+    fn set(&mut self, cursor: &Cursor) {
+        (self.head, self.length) = (cursor.head, cursor.parts.key.len());
+        if self.length > Cursor::HEAD_BYTES {
+            self.long.clear();
+            self.long.extend_from_slice(cursor.entry().key);
+        }
+    }
+
+    fn is_of(&self, cursor: &Cursor) -> bool {
+        let same = self.head == cursor.head && self.length == cursor.parts.key.len();
+        same && (self.length <= Cursor::HEAD_BYTES || cursor.entry().key == self.long)
+    }
 }
 
 /// Several runs as one, without the versions nobody can ask for any more. `asked` as for [`Run::new`].
@@ -498,7 +547,7 @@ pub(crate) fn merge(runs: &[Arc<Run>], horizon: Epoch, asked: bool) -> Run {
     let mut out = Run::new(base, asked);
     out.reserve(runs.iter().map(|r| r.len()).sum(), runs.iter().map(|r| r.bytes.len() + r.len()).sum());
     let Ok(()) = for_each_kept(runs, horizon, |e| {
-        out.push(e.key, e.epoch, e.row);
+        out.copy(e);
         Ok::<(), std::convert::Infallible>(())
     });
     // What was merged covers these epochs even where nothing of one is left.
@@ -557,8 +606,10 @@ mod tests {
         for seed in 0..50 {
             let (runs, model) = sample(seed);
             let horizon = seed % 20;
-            let merged =
-                [Arc::new(merge(&runs[..runs.len() / 2], horizon, true)), Arc::new(merge(&runs[runs.len() / 2..], horizon, true))];
+            let merged = [
+                Arc::new(merge(&runs[..runs.len() / 2], horizon, true)),
+                Arc::new(merge(&runs[runs.len() / 2..], horizon, true)),
+            ];
             for epoch in horizon..=20 {
                 for k in 0..15 {
                     let key = format!("k{k}").into_bytes();

@@ -103,7 +103,9 @@ impl Segments {
         let subject = || path.display().to_string();
         let failed = |e: io::Error| match e.kind() {
             ErrorKind::NotFound => Error::damaged(subject(), "it is missing"),
-            ErrorKind::UnexpectedEof => Error::damaged(subject(), format!("it ends before the changes of epoch {epoch}")),
+            ErrorKind::UnexpectedEof => {
+                Error::damaged(subject(), format!("it ends before the changes of epoch {epoch}"))
+            }
             _ => Error::failed("read", subject(), e),
         };
         let file = File::open(&path).map_err(failed)?;

@@ -12,10 +12,11 @@ use std::time::Duration;
 use rocksdb::{ColumnFamily, DB, WriteBatch, WriteOptions};
 use types::{ChangeSet, Digest, Epoch, Remap};
 
-use crate::applier::Work;
+use crate::applier::{Logged, Work};
 use crate::format::{self, CHUNK_BYTES, CHUNK_HEADER, Class, CommitRecord, RelationCommit};
 use crate::journal::Journal;
 use crate::open::{Damage, HighWater};
+use crate::past::Past;
 use crate::retention::Retention;
 use crate::run::{self, RUN_BYTES_MAX, Run};
 use crate::segments::Segments;
@@ -121,6 +122,7 @@ pub(crate) struct Shared {
     pub poison: OnceLock<String>,
     pub work: Work,
     pub segments: Segments,
+    pub past: Past,
     pub journal: Journal,
     pub high_water: Mutex<HighWater>,
     /// Held as long as the store is open. Last, so that it goes last.
@@ -608,16 +610,21 @@ impl Shared {
     }
 
     fn add_runs(&self, encoded: Vec<Encoded>) {
-        let horizons = (self.retention.since(), self.retention.state_since());
         // Only commits add runs and touch the small ones at the end, and commits come one at a time: merging
         // outside the lock is safe against everything but the applier, which leaves those alone.
         let seen = self.memory();
+        let mut logged = Vec::new();
         let merged: Vec<(RelationId, usize, Vec<Arc<Run>>)> = encoded
             .into_iter()
             .map(|one| {
                 let state = one.class == Class::State;
-                let horizon = if state { horizons.1 } else { horizons.0 };
+                let horizon = self.retention.apart_since_of(state);
+                let (rows, bytes) = (one.commit.changes, one.runs.iter().map(|r| r.bytes() as u64).sum());
+                logged.push((one.relation, Logged { rows, bytes }));
                 let (taken, tail) = applier::grow(&seen[one.relation.0 as usize], one.runs, horizon, !state);
+                if taken > 0 {
+                    self.past.leave_out(one.relation, horizon);
+                }
                 (one.relation, taken, tail)
             })
             .collect();
@@ -634,6 +641,8 @@ impl Shared {
             *runs = Arc::new(list);
         }
         *memory = Arc::new(next);
+        drop(memory);
+        logged.into_iter().for_each(|(relation, one)| self.work.add_logged(relation, one));
     }
 
     /// Moves the horizons up to what the newest durable commit and the readers allow. True if they moved.
@@ -710,7 +719,8 @@ fn encode(epoch: Epoch, info: &RelationInfo, last: Digest, set: &ChangeSet) -> E
         let name = &info.name;
         if let Some(p) = previous {
             assert!(p < change.key, "the changes of `{name}` in epoch {epoch} are not sorted, or a key is there twice");
-            assert!(state || !change.key.starts_with(p), "a key of `{name}` is a prefix of another");
+            let prefix = !state && p.len() < change.key.len() && change.key.starts_with(p);
+            assert!(!prefix, "a key of `{name}` is a prefix of another");
         }
         previous = Some(change.key);
         if state {

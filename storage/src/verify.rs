@@ -252,7 +252,8 @@ fn changes(shared: &Shared, commits: &BTreeMap<Epoch, CommitRecord>, report: &mu
         *chunks += 1;
         run::read_chunk(value, CHUNK_HEADER, |_, _| *rows += 1, subject)
     });
-    for (epoch, record) in commits.range(report.since + 1..) {
+    // Older ones than can be read are kept too, for reading those that can.
+    for (epoch, record) in commits.range(shared.past_needs_after().min(report.since) + 1..) {
         for (info, r) in shared.relations.iter().zip(&record.relations) {
             if record.staged.is_some() {
                 staged_changes(shared, *epoch, record, info, report);
@@ -280,9 +281,7 @@ fn staged_changes(
     let (mut bytes, mut rows) = (0, 0);
     let read = store::for_each_chunk(shared, epoch, record, info.id, |chunk, value| {
         bytes += value.len() as u64;
-        run::read_chunk(value, CHUNK_HEADER, |_, _| rows += 1, || {
-            store::chunk_subject(shared, epoch, info.id, chunk)
-        })
+        run::read_chunk(value, CHUNK_HEADER, |_, _| rows += 1, || store::chunk_subject(shared, epoch, info.id, chunk))
     });
     let committed = record.relations[info.id.0 as usize];
     report.records += u64::from(committed.chunks);
