@@ -600,7 +600,12 @@ async fn a_row_is_the_same_before_the_routes_and_by_them() {
         for accept in ["*/*", "text/csv", "image/png"] {
             let direct = f.get_as(&format!("/v1/views/{path}"), accept).await;
             let routed = f.get_as(&format!("/v1/views/{path}?"), accept).await;
-            let of = |a: &Answer| (a.status, a.headers.clone(), a.body.clone());
+            // The length is added to either on its way out, if it is not there yet.
+            let of = |a: &Answer| {
+                let mut headers = a.headers.clone();
+                headers.remove("content-length");
+                (a.status, headers, a.body.clone())
+            };
             assert_eq!(of(&direct), of(&routed), "{path} as {accept}");
         }
     }

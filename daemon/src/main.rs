@@ -17,7 +17,7 @@ use daemon::{client, offline};
 use crate::arguments::{Arguments, Command};
 
 /// Epochs allocate and free in large pieces, on several threads. glibc's allocator keeps much of what was freed, and is
-/// slower; the design page on serving has the figures.
+/// slower at it.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

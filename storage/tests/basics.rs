@@ -310,7 +310,9 @@ fn counting_trims(change: &dyn Fn(&mut Options)) -> (tempfile::TempDir, Store, A
     let trims = Arc::new(AtomicU64::new(0));
     let t = trims.clone();
     let mut options = options(dir.path().join("store"));
-    options.hook = Arc::new(move |at| drop((at == CrashPoint::Trim).then(|| t.fetch_add(1, Ordering::SeqCst))));
+    options.hook = Arc::new(move |at| {
+        t.fetch_add(u64::from(at == CrashPoint::Trim), Ordering::SeqCst);
+    });
     change(&mut options);
     (dir, Store::open(options).unwrap(), trims)
 }
