@@ -600,7 +600,7 @@ async fn a_row_is_the_same_before_the_routes_and_by_them() {
         for accept in ["*/*", "text/csv", "image/png"] {
             let direct = f.get_as(&format!("/v1/views/{path}"), accept).await;
             let routed = f.get_as(&format!("/v1/views/{path}?"), accept).await;
-            // The length is added to either on its way out, if it is not there yet.
+            // The server adds the length where it is missing; `daemon/tests/serve.rs` sees that either has it.
             let of = |a: &Answer| {
                 let mut headers = a.headers.clone();
                 headers.remove("content-length");

@@ -260,6 +260,26 @@ fn a_repeated_push_is_applied_once() {
 }
 
 #[test]
+fn a_row_comes_with_its_length_whichever_way_it_is_answered() {
+    let mut daemon = Daemon::start(api::Options::default());
+    let (_, pushed) = daemon.push("items", &[JSON], r#"[{"id":1,"v":"one"}]"#);
+    daemon.get(&format!("/v1/views/copy/1?min_epoch={}", pushed["epoch"]));
+    for key in ["1", "9"] {
+        // With a query, if only an empty one, the request goes by the routes.
+        let answers = ["", "?"].map(|query| {
+            let url = format!("{}/v1/views/copy/{key}{query}", daemon.base());
+            let mut response = agent().get(url).call().unwrap();
+            let length = response.headers()["content-length"].to_str().unwrap().parse::<usize>().unwrap();
+            let text = response.body_mut().read_to_string().unwrap();
+            assert_eq!(length, text.len());
+            (response.status(), text)
+        });
+        assert_eq!(answers[0], answers[1]);
+    }
+    daemon.stop();
+}
+
+#[test]
 fn records_in_are_rows_and_faults_out() {
     let mut daemon = Daemon::start(api::Options::default());
     let deep = format!("{{\"id\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
