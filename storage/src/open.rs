@@ -152,7 +152,7 @@ pub(crate) fn open(options: Options, read_only: bool, damage: &mut Damage) -> Re
         poison: OnceLock::new(),
         past: Past::new(relation_count),
         work: Work::default(),
-        segments: Segments::open(segments(&path), committed)?,
+        segments: Segments::open(segments(&path), committed, read_only)?,
         journal: Journal::default(),
         high_water: Mutex::new(high_water),
         _lock: lock,

@@ -36,17 +36,18 @@ struct State {
 }
 
 impl Segments {
-    /// Finds the segments in a folder, and removes those of epochs that were not committed.
-    pub(crate) fn open(folder: PathBuf, committed: Epoch) -> Result<Segments, Error> {
+    /// Finds the segments in a folder. Those of epochs that were not committed are passed over, and removed if the store
+    /// may be written: when it is only looked at, and perhaps damaged, they are none of the onlooker's business.
+    pub(crate) fn open(folder: PathBuf, committed: Epoch, read_only: bool) -> Result<Segments, Error> {
         let failed = |e: io::Error| Error::failed("read", folder.display().to_string(), e);
         let mut files = BTreeMap::new();
         for entry in fs::read_dir(&folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             let Some(first) = path.file_name().and_then(|n| n.to_str()?.parse().ok()) else { continue };
-            if first > committed {
-                remove(&path)?;
-            } else {
+            if first <= committed {
                 files.insert(first, path);
+            } else if !read_only {
+                remove(&path)?;
             }
         }
         Ok(Segments { folder, state: Mutex::new(State { files, current: None }) })
@@ -174,14 +175,14 @@ mod tests {
     #[test]
     fn an_epochs_chunks_come_back_and_old_segments_go() {
         let dir = tempfile::tempdir().unwrap();
-        let segments = Segments::open(dir.path().to_owned(), 0).unwrap();
+        let segments = Segments::open(dir.path().to_owned(), 0, false).unwrap();
         let large = chunk(9, SEGMENT_BYTES as usize / 2);
         let mut offsets = Vec::new();
         for epoch in 1..=6_u64 {
             let (a, b) = (chunk(epoch as u8, 100 + epoch as usize), chunk(0, 0));
             offsets.push(segments.append(epoch, [a.as_slice(), &b, &large].into_iter()).unwrap());
         }
-        let again = Segments::open(dir.path().to_owned(), 6).unwrap();
+        let again = Segments::open(dir.path().to_owned(), 6, false).unwrap();
         for segments in [&segments, &again] {
             for epoch in 1..=6_u64 {
                 let offset = offsets[epoch as usize - 1];
@@ -198,7 +199,9 @@ mod tests {
         segments.trim(100).unwrap();
         assert_eq!(files(), 1, "the last one is kept");
         segments.read(6, offsets[5], 0, 3).unwrap();
-        Segments::open(dir.path().to_owned(), 4).unwrap();
+        Segments::open(dir.path().to_owned(), 4, true).unwrap();
+        assert_eq!(files(), 1, "who only looks removes nothing");
+        Segments::open(dir.path().to_owned(), 4, false).unwrap();
         assert_eq!(files(), 0, "what was not committed goes at the next open");
     }
 }

@@ -3,11 +3,9 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::*;
-use storage::{Consequence, CrashPoint, Error, JournalEntry, Options, Store};
+use storage::{Consequence, Error, JournalEntry, Options, Store};
 
 /// A store with `epochs` epochs, closed as a crash leaves it: the log is not flushed into files.
 fn made(path: &Path, epochs: u64, change: impl Fn(&mut Options)) -> Model {
