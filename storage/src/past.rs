@@ -82,6 +82,11 @@ impl Past {
         *lock(&self.known(relation).applied) = epochs;
     }
 
+    /// After which epoch every change of a table or view is needed, if epochs from `since` on are to be read.
+    pub(crate) fn needed_after(&self, relation: RelationId, since: Epoch) -> Epoch {
+        self.base(relation, since)
+    }
+
     /// The last epoch at or before another as of which a relation is whole in `rows`.
     fn base(&self, relation: RelationId, epoch: Epoch) -> Epoch {
         let applied = lock(&self.known(relation).applied);

@@ -130,6 +130,11 @@ impl Segments {
         Ok(chunks)
     }
 
+    /// Whether the segment an epoch's chunks went to, if they went to one, has not been removed as too old.
+    pub(crate) fn has(&self, epoch: Epoch) -> bool {
+        lock(&self.state).files.keys().next().is_some_and(|first| *first <= epoch)
+    }
+
     /// Removes the segments in which there is no epoch above this one.
     pub(crate) fn trim(&self, up_to: Epoch) -> Result<(), Error> {
         let mut state = lock(&self.state);
