@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::Response;
 use prometheus::IntGauge;
@@ -18,7 +18,7 @@ use tokio::time::Interval;
 use types::{ChangeSet, Epoch};
 
 use crate::cursor::{hex, unhex};
-use crate::params::Params;
+use crate::params::{Params, Segment};
 use crate::problem::{AHEAD_OF_STORE, BAD_EVENT_ID, BAD_PARAMETER, BUSY, COMPACTED, Problem};
 use crate::read::{Read, Relation, blocking};
 use crate::routes;
@@ -67,7 +67,7 @@ impl Seen {
 /// `GET /v1/views/{view}/changes`
 pub(crate) async fn subscribe(
     State(read): State<Arc<Read>>,
-    Path(view): Path<String>,
+    Segment(view): Segment,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use engine::pipeline::explain;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::ingest::no_such_source;
-use crate::params::Params;
+use crate::params::{Params, Segment};
 use crate::problem::{BAD_PARAMETER, NO_SUCH_EPOCH, NOT_READY, Problem};
 use crate::read::{Read, blocking};
 use crate::routes;
@@ -78,7 +78,7 @@ pub(crate) async fn sources(State(control): State<Arc<Control>>, uri: Uri) -> Re
 /// `GET /v1/sources/{source}`
 pub(crate) async fn source(
     State(control): State<Arc<Control>>,
-    Path(name): Path<String>,
+    Segment(name): Segment,
     uri: Uri,
 ) -> Result<Response, Problem> {
     Params::parse(&routes::SOURCE, &uri)?;
@@ -122,7 +122,7 @@ pub(crate) async fn epochs(State(control): State<Arc<Control>>, uri: Uri) -> Res
 /// `GET /v1/epochs/{epoch}`
 pub(crate) async fn epoch(
     State(read): State<Arc<Read>>,
-    Path(epoch): Path<String>,
+    Segment(epoch): Segment,
     uri: Uri,
 ) -> Result<Response, Problem> {
     Params::parse(&routes::EPOCH, &uri)?;

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::body::{Body, HttpBody as _};
+use axum::extract::State;
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
 use engine::{Push, PushError, PushFormat};
 use http_body_util::LengthLimitError;
 
 use crate::control::Control;
-use crate::params::Params;
+use crate::params::{Params, Segment};
 use crate::problem::{
     BAD_IDEMPOTENCY_KEY, BAD_PAYLOAD, BODY_TOO_LARGE, BUSY, IDEMPOTENCY_CONFLICT, NO_SUCH_SOURCE, NOT_TAKING_RECORDS,
     PUSH_OUTCOME_UNKNOWN, Problem, REQUEST_TIMEOUT, SOURCE_NOT_PUSHED, UNSUPPORTED_MEDIA_TYPE, suggestion,
@@ -34,7 +34,7 @@ const KINDS: [(&str, Kind); 3] = [
 /// `POST /v1/sources/{source}/records`
 pub(crate) async fn push(
     State(control): State<Arc<Control>>,
-    Path(source): Path<String>,
+    Segment(source): Segment,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
@@ -50,6 +50,9 @@ pub(crate) async fn push(
     let kind = kind(&headers)?;
     let idempotency_key = idempotency_key(&headers)?;
     let limits = &control.read.options;
+    if body.size_hint().lower() > limits.body_bytes_max as u64 {
+        return Err(too_large(limits.body_bytes_max));
+    }
     let Ok(_permit) = tokio::time::timeout(limits.request_timeout, control.pushes.acquire()).await else {
         return Err(Problem::new(BUSY, "too many pushes at once"));
     };
@@ -62,7 +65,13 @@ pub(crate) async fn push(
     let (format, payload) = match kind {
         Kind::Ndjson => (PushFormat::Ndjson, body.to_vec()),
         Kind::Arrow => (PushFormat::Arrow, body.to_vec()),
-        Kind::Json => (PushFormat::Ndjson, lines(&body).map_err(|e| Problem::new(BAD_PAYLOAD, e))?),
+        Kind::Json => {
+            let lines = lines(&body).map_err(|e| Problem::new(BAD_PAYLOAD, e))?;
+            // A first line that is itself an array would be taken for an array of records: then the array goes on as
+            // it came, and that element is a fault like any other.
+            let nested = lines.trim_ascii_start().starts_with(b"[");
+            (PushFormat::Ndjson, if nested { body.to_vec() } else { lines })
+        }
     };
     let handle = control.handle.clone();
     let push = Push { format, payload, idempotency_key };
@@ -107,9 +116,13 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 
 fn unread(error: axum::Error, limit: usize) -> Problem {
     if error.into_inner().is::<LengthLimitError>() {
-        return Problem::new(BODY_TOO_LARGE, format!("a body has at most {limit} bytes: send it in parts"));
+        return too_large(limit);
     }
     Problem::new(BAD_PAYLOAD, "the body ended before it was whole")
+}
+
+fn too_large(limit: usize) -> Problem {
+    Problem::new(BODY_TOO_LARGE, format!("a body has at most {limit} bytes: send it in parts"))
 }
 
 pub(crate) fn no_such_source(control: &Control, name: &str) -> Problem {

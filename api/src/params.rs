@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::Duration;
 
+use axum::extract::{FromRequestParts, Path};
 use axum::http::Uri;
+use axum::http::request::Parts;
 use types::Epoch;
 
 use crate::problem::{BAD_PARAMETER, Problem, UNKNOWN_PARAMETER, suggestion};
@@ -108,6 +110,24 @@ impl Params {
 pub(crate) const LIMIT_DEFAULT: usize = 1_000;
 /// Rows of a page at most.
 pub(crate) const LIMIT_MAX: usize = 10_000;
+
+/// The one parameter of a path, decoded.
+#[derive(Debug)]
+pub(crate) struct Segment(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = Problem;
+
+    async fn from_request_parts(head: &mut Parts, state: &S) -> Result<Segment, Problem> {
+        match Path::from_request_parts(head, state).await {
+            Ok(Path(text)) => Ok(Segment(text)),
+            Err(_) => {
+                let path = head.uri.path();
+                Err(Problem::new(BAD_PARAMETER, format!("`{path}` is not percent-encoded UTF-8")))
+            }
+        }
+    }
+}
 
 /// Percent-decoded text; `None` if it is not. In a query `+` is a space.
 pub(crate) fn decode(text: &str, plus_is_space: bool) -> Option<Cow<'_, str>> {

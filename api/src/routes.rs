@@ -64,10 +64,10 @@ routes! {
         [] []
     SOURCE "GET" "/v1/sources/{source}" "One source as it stands."
         "An element of `/v1/sources`."
-        [] [NO_SUCH_SOURCE]
+        [] [NO_SUCH_SOURCE, BAD_PARAMETER]
     PUSH "POST" "/v1/sources/{source}/records" "Takes records, durably."
         "The body is records by `Content-Type`: `application/json` (an object, or an array of objects), `application/x-ndjson` (an object a line), `application/vnd.apache.arrow.stream`. Answered `{epoch, records, repeated}` after they are on disk; a read with `min_epoch` = that epoch sees them. Each bad record becomes a fault, the others are taken. With an `Idempotency-Key` header a repetition is answered as the first was and applies nothing."
-        [] [NO_SUCH_SOURCE, SOURCE_NOT_PUSHED, BAD_PAYLOAD, BAD_IDEMPOTENCY_KEY, IDEMPOTENCY_CONFLICT, UNSUPPORTED_MEDIA_TYPE, BODY_TOO_LARGE, REQUEST_TIMEOUT, NOT_TAKING_RECORDS, PUSH_OUTCOME_UNKNOWN, BUSY]
+        [] [NO_SUCH_SOURCE, BAD_PARAMETER, SOURCE_NOT_PUSHED, BAD_PAYLOAD, BAD_IDEMPOTENCY_KEY, IDEMPOTENCY_CONFLICT, UNSUPPORTED_MEDIA_TYPE, BODY_TOO_LARGE, REQUEST_TIMEOUT, NOT_TAKING_RECORDS, PUSH_OUTCOME_UNKNOWN, BUSY]
     VIEWS "GET" "/v1/views" "Every stored relation: views, tables, faults."
         "`{\"epoch\", \"views\": [{name, kind, columns, key, event_time, append_only, rows, digest}]}`, all as of one epoch. Two relations with the same digest hold the same rows."
         [AS_OF, MIN_EPOCH, WAIT_MS] [COMPACTED, EPOCH_NOT_PUBLISHED]

@@ -227,6 +227,9 @@ async fn a_point_lookup_gives_the_row_and_its_epoch() {
         ("/v1/views/orders/a/b/1", "bad_key"),
         ("/v1/views/orders/a/x", "bad_key"),
         ("/v1/views/orders/%ff/1", "bad_key"),
+        ("/v1/views/%ff", "bad_parameter"),
+        ("/v1/views/%ff/changes", "bad_parameter"),
+        ("/v1/epochs/%ff", "bad_parameter"),
         ("/v1/views/ordrs/a/1", "no_such_view"),
         ("/v1/views/orders.state/1", "no_such_view"),
         ("/v1/views/orders/a/1?as_off=1", "unknown_parameter"),
@@ -294,6 +297,7 @@ async fn scans_take_key_prefix_filter_and_limit() {
         ("key=a&key=1&prefix=a", "bad_parameter"),
         ("filter=nope%3D1", "bad_filter"),
         ("cursor=zz", "bad_cursor"),
+        ("cursor=00000000ffffffffffffffff", "bad_cursor"),
         ("limit=0", "bad_parameter"),
         ("lmit=1", "unknown_parameter"),
     ] {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use crate::cursor::Cursor;
 use crate::filter::Filter;
 use crate::format::{self, Format};
 use crate::page::{self, Page, Range, Scan};
-use crate::params::{Params, decode};
+use crate::params::{Params, Segment, decode};
 use crate::problem::{BAD_CURSOR, BAD_KEY, BAD_PARAMETER, Problem, ROW_NOT_FOUND};
 use crate::read::{Read, Relation, accept, blocking};
 use crate::routes;
@@ -63,7 +63,7 @@ pub(crate) fn describe(schema: &Schema) -> serde_json::Value {
 /// `GET /v1/views/{view}`
 pub(crate) async fn scan(
     State(read): State<Arc<Read>>,
-    Path(view): Path<String>,
+    Segment(view): Segment,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -117,6 +117,9 @@ async fn page(
     let limit = params.limit()?;
     if let Some(text) = params.one("cursor")? {
         let cursor = Cursor::decode(text, relation.id)?;
+        if cursor.epoch > read.store.published() {
+            return Err(Problem::new(BAD_CURSOR, "this cursor was not given out: its epoch is still to come"));
+        }
         if at.as_of.is_some_and(|e| e != cursor.epoch) || at.min_epoch.is_some_and(|e| e > cursor.epoch) {
             return Err(Problem::new(BAD_CURSOR, format!("the cursor is of epoch {}", cursor.epoch)));
         }

@@ -1,21 +1,21 @@
 //! `latency`: from an event's being due at a source to a reader's seeing it in a durable view.
 //!
-//! Events come at a fixed rate ([`crate::feed`]): appended to a file that is followed, or pushed to an `http` source
-//! by one client that pushes what is due as soon as its last push is answered. Beside a running aggregate by key, a view keeps the greatest
-//! event number; a reader waits for every published epoch and looks it up there. An event counts as readable when the
-//! reader has it in hand; the epoch that shows it was synced before. The limit reads the same file as it grows, folds
-//! it into a hash map and syncs a log of it, as often as it can.
+//! Events come at a fixed rate ([`crate::feed`]): appended to a file that is followed, or pushed to an `http` source by
+//! clients of which one is always free to push what has become due. Beside a running aggregate by key, a view keeps the
+//! greatest event number; a reader waits for every published epoch and looks it up there. An event counts as readable
+//! when the reader has the row of its epoch in hand; that epoch was synced before. The limit reads the same file as it
+//! grows, folds it into a hash map and syncs a log of it, as often as it can.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use arrow::array::AsArray as _;
 use arrow::datatypes::Int64Type;
-use engine::{Phase, Plan, Push, PushFormat};
+use engine::{Handle, Phase, Plan, Push, PushFormat, Pushed};
 use storage::Store;
 use types::{RowCodec, Value};
 
@@ -117,40 +117,83 @@ impl Quantiles {
     }
 }
 
-/// Up to which event number (exclusive) everything was readable, and when.
+/// Up to which mark (exclusive) everything was readable, and when. An appended event's mark is its number, a pushed one's
+/// the epoch it was answered with.
 type Seen = Vec<(u64, Instant)>;
 
-/// One run of the feed: `give` brings in what is due, `watch` sees what becomes readable until it is told the last
-/// number. Gives seconds an event.
+/// One run of the feed: `give` brings in what is due and says each event's mark, `watch` sees what becomes readable until
+/// it is told the last mark. Gives seconds an event.
 fn latencies(
     feed: Feed,
-    time: Duration,
-    give: impl FnMut(&[u8]) -> Result<(), String>,
+    give: impl FnOnce(Instant) -> Result<Vec<u64>, String>,
     watch: impl FnOnce(&Watch) -> Result<Seen, String> + Send,
 ) -> Result<Vec<f64>, String> {
     let over = Watch { over: AtomicBool::new(false), last: AtomicU64::new(u64::MAX) };
     let start = Instant::now();
-    let (last, seen) = std::thread::scope(|scope| {
+    let (marks, seen) = std::thread::scope(|scope| {
         let watching = scope.spawn(|| watch(&over));
-        let last = feed.run(start, time, give);
-        over.last.store(*last.as_ref().unwrap_or(&0), Ordering::Relaxed);
+        let marks = give(start);
+        let last = marks.as_ref().ok().and_then(|marks| marks.iter().max());
+        over.last.store(last.map_or(0, |m| m + 1), Ordering::Relaxed);
         over.over.store(true, Ordering::Relaxed);
-        (last, watching.join().expect("the reader does not panic"))
+        (marks, watching.join().expect("the reader does not panic"))
     });
-    let (last, seen) = (last?, seen?);
-    let mut latencies = Vec::with_capacity((last - feed.first) as usize);
-    let mut seen = seen.into_iter();
-    let mut current = (0, start);
-    for number in feed.first..last {
-        while current.0 <= number {
-            current = seen.next().ok_or_else(|| format!("event {number} was never readable"))?;
-        }
+    let (marks, seen) = (marks?, seen?);
+    let mut latencies = Vec::with_capacity(marks.len());
+    for (number, mark) in (feed.first..).zip(marks) {
+        let at = seen.partition_point(|(upto, _)| *upto <= mark);
+        let (_, readable) = seen.get(at).ok_or_else(|| format!("event {number} was never readable"))?;
         let due = feed.due(number);
         if due >= WARM_UP {
-            latencies.push(current.1.duration_since(start).saturating_sub(due).as_secs_f64());
+            latencies.push(readable.duration_since(start).saturating_sub(due).as_secs_f64());
         }
     }
     Ok(latencies)
+}
+
+/// Appends to a file what becomes due.
+fn append_all(file: &Path, feed: Feed, time: Duration, start: Instant) -> Result<Vec<u64>, String> {
+    feed.run(start, time, appending(file)?).map(|last| (feed.first..last).collect())
+}
+
+/// Pushes what becomes due, a push for every beat of the feed.
+fn push_all(handle: &Handle, feed: Feed, time: Duration, start: Instant) -> Result<Vec<u64>, String> {
+    /// More than pushes are under way at a time.
+    const CLIENTS: usize = 64;
+    let (due, next) = mpsc::channel::<(u64, Vec<u8>)>();
+    let next = Mutex::new(next);
+    std::thread::scope(|scope| {
+        let client = || {
+            let mut pushed = Vec::new();
+            loop {
+                let received = next.lock().expect("no holder panics").recv();
+                let Ok((first, text)) = received else { return Ok::<_, String>(pushed) };
+                let answer = push(handle, text)?;
+                pushed.push((first, answer.records, answer.epoch));
+            }
+        };
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
+        let mut number = feed.first;
+        let last = feed.run(start, time, |text| {
+            let first = number;
+            number += text.iter().filter(|b| **b == b'\n').count() as u64;
+            due.send((first, text.to_vec())).map_err(|_| "every client has failed".to_owned())
+        });
+        drop(due);
+        let mut marks = vec![0; (number - feed.first) as usize];
+        for client in clients {
+            for (first, records, epoch) in client.join().expect("no client panics")? {
+                let at = (first - feed.first) as usize;
+                marks[at..at + records as usize].fill(epoch);
+            }
+        }
+        last.map(|_| marks)
+    })
+}
+
+fn push(handle: &Handle, payload: Vec<u8>) -> Result<Pushed, String> {
+    let push = Push { format: PushFormat::Ndjson, payload, idempotency_key: None };
+    handle.push("events", push).map_err(|e| e.to_string())
 }
 
 /// What the reader is told of the feed.
@@ -174,23 +217,19 @@ fn engine_run(scratch: &Scratch, way: Way, rate: u64, interval_ms: u64, time: Du
     let store = subject::open(&plan, &scratch.fresh("store")?)?;
     let engine = subject::start(&plan, &store, 1);
     let handle = engine.handle().clone();
-    let watch = |watch: &Watch| read_newest(&plan, &store, watch);
+    let watch = |watch: &Watch| read_newest(&plan, &store, way, watch);
     let result = match way {
         Way::Appended => {
             wait_for_records(&handle, KEYS)?;
             let feed = Feed { lines: Lines::Numbered, keys: KEYS, rate, first: KEYS };
-            latencies(feed, time, appending(&file)?, watch)
+            latencies(feed, |start| append_all(&file, feed, time, start), watch)
         }
         Way::Posted => {
             handle.wait(|p| !matches!(p, Phase::Rehydrating));
-            let push = |text: &[u8]| {
-                let push = Push { format: PushFormat::Ndjson, payload: text.to_vec(), idempotency_key: None };
-                handle.push("events", push).map(|_| ()).map_err(|e| e.to_string())
-            };
-            push(&Feed::first_lines(Lines::Json, KEYS))?;
+            push(&handle, Feed::first_lines(Lines::Json, KEYS))?;
             wait_for_records(&handle, KEYS)?;
             let feed = Feed { lines: Lines::Json, keys: KEYS, rate, first: KEYS };
-            latencies(feed, time, push, watch)
+            latencies(feed, |start| push_all(&handle, feed, time, start), watch)
         }
     };
     handle.stop();
@@ -202,7 +241,7 @@ fn engine_run(scratch: &Scratch, way: Way, rate: u64, interval_ms: u64, time: Du
 }
 
 /// Looks the greatest event number up after every published epoch.
-fn read_newest(plan: &Arc<Plan>, store: &Store, watch: &Watch) -> Result<Seen, String> {
+fn read_newest(plan: &Arc<Plan>, store: &Store, way: Way, watch: &Watch) -> Result<Seen, String> {
     let codec = RowCodec::new(subject::schema_of(plan, "newest"));
     let key = codec.key_of(&[Value::Int(0)]);
     let view = store.relation("newest").ok_or("the store has no `newest`")?;
@@ -223,7 +262,11 @@ fn read_newest(plan: &Arc<Plan>, store: &Store, watch: &Watch) -> Result<Seen, S
         let newest = batch.column_by_name("newest").ok_or("no column `newest`")?.as_primitive::<Int64Type>();
         assert_eq!(newest.len(), 1, "one key, one row");
         progress = Instant::now();
-        seen.push((newest.value(0) as u64 + 1, progress));
+        let mark = match way {
+            Way::Appended => newest.value(0) as u64,
+            Way::Posted => epoch,
+        };
+        seen.push((mark + 1, progress));
     }
 }
 
@@ -235,7 +278,7 @@ fn bare_run(scratch: &Scratch, rate: u64, time: Duration) -> Result<Vec<f64>, St
     let mut input = File::open(&file).map_err(failed)?;
     input.seek(SeekFrom::End(0)).map_err(failed)?;
     let feed = Feed { lines: Lines::Numbered, keys: KEYS, rate, first: KEYS };
-    let result = latencies(feed, time, appending(&file)?, |watch| bare_loop(input, &log, watch));
+    let result = latencies(feed, |start| append_all(&file, feed, time, start), |watch| bare_loop(input, &log, watch));
     scratch.remove("log")?;
     result
 }

@@ -33,6 +33,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("hyper*", &["api", "daemon", "bench"]),
     ("tower*", &["api", "daemon", "bench"]),
     ("clap", &["daemon"]),
+    ("tikv-jemallocator", &["daemon"]),
     ("toml*", &["engine"]),
     ("prometheus", &["engine", "api", "daemon"]),
     ("tracing-subscriber", &["daemon"]),

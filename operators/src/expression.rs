@@ -29,7 +29,13 @@ use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::parser::DFParser;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::{self, visit_expressions};
+use datafusion_sql::sqlparser::dialect::GenericDialect;
+use datafusion_sql::sqlparser::keywords::Keyword;
+use datafusion_sql::sqlparser::tokenizer::{Token, Tokenizer};
 use types::{RowCodec, Schema, Type, Value};
+
+/// Operators, brackets and keywords in one expression.
+const OPERATORS_MAX: usize = 400;
 
 /// A scalar expression over the columns of one relation.
 #[derive(Clone, Debug)]
@@ -56,6 +62,7 @@ impl Expression {
     /// # Errors
     /// A sentence for the author of the pipeline file, with the nearest column or function name where one is unknown.
     pub fn parse(text: &str, schema: &Schema) -> Result<Expression, String> {
+        check_size(text)?;
         let parsed = DFParser::parse_sql_into_expr(text).map_err(|e| format!("cannot read `{text}`: {}", plain(&e)))?;
         if let Some(alias) = parsed.alias {
             return Err(format!("`{text}` ends in the alias `{alias}`: the name of the column is the key before `=`"));
@@ -242,6 +249,28 @@ fn plain(error: &DataFusionError) -> String {
         line = line.strip_prefix(preamble).unwrap_or(line);
     }
     line.trim_end_matches('.').to_owned()
+}
+
+/// Refuses what is deeper than the stack of a thread that plans or computes it: a chain of operators is as deep as it
+/// is long. Names, literals and commas only make it wide.
+fn check_size(text: &str) -> Result<(), String> {
+    let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize();
+    let tokens = tokens.map_err(|e| format!("cannot read `{text}`: {e}"))?;
+    let operators = tokens.iter().filter(|token| match token {
+        Token::Word(word) => {
+            use Keyword::{AND, BETWEEN, CASE, CAST, ELSE, IN, IS, LIKE, NOT, OR, THEN, WHEN};
+            matches!(word.keyword, AND | BETWEEN | CASE | CAST | ELSE | IN | IS | LIKE | NOT | OR | THEN | WHEN)
+        }
+        Token::Whitespace(_) | Token::Comma | Token::Number(..) | Token::SingleQuotedString(_) => false,
+        _ => true,
+    });
+    match operators.count() {
+        0..=OPERATORS_MAX => Ok(()),
+        count => {
+            let start: String = text.chars().take(40).collect();
+            Err(format!("`{start}…` has {count} operators and brackets; an expression has at most {OPERATORS_MAX}"))
+        }
+    }
 }
 
 /// Refuses what is no scalar expression, and names that are not known, before the planner meets them: so that the
@@ -601,6 +630,15 @@ mod tests {
         ] {
             refuse(text);
         }
+    }
+
+    #[test]
+    fn a_chain_as_long_as_it_may_be_is_planned_and_computed() {
+        let chain = |n: usize| format!("id{}", " + 1".repeat(n));
+        assert_eq!(one(&chain(OPERATORS_MAX)).0, Type::Int64);
+        assert_eq!(one(&format!("id > 0{}", " AND id <> 7".repeat(OPERATORS_MAX / 2 - 1))).0, Type::Bool);
+        assert_eq!(one(&format!("id IN (0{})", ", 1".repeat(10_000))).0, Type::Bool);
+        assert!(refuse(&chain(OPERATORS_MAX + 1)).contains("at most 400"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Rows enter as arrow-row bytes. Those of several columns are the columns' bytes one after the other, so a joined
 //! row is a left row's bytes and a right row's bytes put together, and only what comes out is decoded.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -271,7 +272,7 @@ impl Join {
         let right = encode(right, "JoinRight", Encoder::new(&self.right, &self.shown, false));
         let left_rows = arrange(left.clone(), "ArrangeLeft");
         let right_rows = arrange(right, "ArrangeRight");
-        let both = |left: &Bytes, right: &Bytes| [left.as_slice(), right].concat();
+        let both = |left: &Bytes, right: &Bytes| [left.as_slice(), right.as_slice()].concat();
         let pairs = left_rows.clone().join_core(right_rows.clone(), move |_, left, right| Some(both(left, right)));
         if !self.outer {
             return decode(pairs, &self.schema);
@@ -293,8 +294,54 @@ impl Join {
     }
 }
 
-/// A key or a row, as arrow-row bytes.
-type Bytes = Vec<u8>;
+/// A key or a row, as arrow-row bytes. Short ones, and most are short, lie where they are kept: to sort and merge them
+/// is then to read memory in order. Ordered as their bytes are.
+#[derive(Clone)]
+enum Bytes {
+    Short { length: u8, bytes: [u8; Bytes::SHORT] },
+    Long(Box<[u8]>),
+}
+
+impl Bytes {
+    /// With this the whole takes four words.
+    const SHORT: usize = 30;
+
+    fn new(bytes: &[u8]) -> Bytes {
+        if bytes.len() > Bytes::SHORT {
+            return Bytes::Long(bytes.into());
+        }
+        let mut short = [0; Bytes::SHORT];
+        short[..bytes.len()].copy_from_slice(bytes);
+        Bytes::Short { length: bytes.len() as u8, bytes: short }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Bytes::Short { length, bytes } => &bytes[..usize::from(*length)],
+            Bytes::Long(bytes) => bytes,
+        }
+    }
+}
+
+impl Ord for Bytes {
+    fn cmp(&self, other: &Bytes) -> Ordering {
+        self.as_slice().cmp(other.as_slice())
+    }
+}
+
+impl PartialOrd for Bytes {
+    fn partial_cmp(&self, other: &Bytes) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Bytes {
+    fn eq(&self, other: &Bytes) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for Bytes {}
 
 /// Rows with their join keys.
 type Keyed<'scope> = VecCollection<'scope, Epoch, (Bytes, Bytes), isize>;
@@ -345,9 +392,9 @@ impl Encoder {
             if null && !self.nulls {
                 continue;
             }
-            let key = if null { Bytes::new() } else { keys.row(i).data().to_vec() };
-            let row = rows.as_ref().map_or(Bytes::new(), |r| r.row(i).data().to_vec());
-            out.push((key, row, delta.diff(i) as isize));
+            let key = if null { &[][..] } else { keys.row(i).data() };
+            let row = rows.as_ref().map_or(&[][..], |r| r.row(i).data());
+            out.push((Bytes::new(key), Bytes::new(row), delta.diff(i) as isize));
         }
         out
     }
@@ -375,13 +422,15 @@ fn null_row(schema: &Schema, shown: &[usize]) -> Bytes {
     let nulls: Vec<ArrayRef> =
         shown.iter().map(|i| arrow::array::new_null_array(&schema.columns[*i].ty.arrow(), 1)).collect();
     if nulls.is_empty() {
-        return Bytes::new();
+        return Bytes::new(&[]);
     }
-    converter(schema, shown).convert_columns(&nulls).expect("columns of the planned types").row(0).data().to_vec()
+    Bytes::new(converter(schema, shown).convert_columns(&nulls).expect("columns of the planned types").row(0).data())
 }
 
-/// Back to batches: one an epoch, once the epoch is complete, changes that cancel left out.
-fn decode<'scope>(rows: VecCollection<'scope, Epoch, Bytes, isize>, schema: &Schema) -> DeltaStream<'scope> {
+/// Back to batches, once an epoch is complete, changes that cancel left out. What a large epoch brings (after a restart,
+/// a whole relation) is passed on in pieces, so that it need not be held twice.
+fn decode<'scope>(rows: VecCollection<'scope, Epoch, Vec<u8>, isize>, schema: &Schema) -> DeltaStream<'scope> {
+    const PIECE_ROWS: usize = 65_536;
     let every: Vec<usize> = (0..schema.columns.len()).collect();
     let converter = converter(schema, &every);
     let arrow = schema.arrow();
@@ -390,19 +439,22 @@ fn decode<'scope>(rows: VecCollection<'scope, Epoch, Bytes, isize>, schema: &Sch
         "JoinDecode",
         move |capability, _| {
             let mut capability = Some(capability);
-            let mut waiting: BTreeMap<Epoch, Vec<(Bytes, i64)>> = BTreeMap::new();
+            let mut waiting: BTreeMap<Epoch, Vec<(Vec<u8>, i64)>> = BTreeMap::new();
             move |(input, frontier), output| {
+                let mut large = None;
                 input.for_each(|_, updates| {
                     for (row, epoch, diff) in updates.drain(..) {
-                        waiting.entry(epoch).or_default().push((row, diff as i64));
+                        let waiting = waiting.entry(epoch).or_default();
+                        waiting.push((row, diff as i64));
+                        if waiting.len() >= PIECE_ROWS {
+                            large = Some(epoch);
+                        }
                     }
                 });
                 let frontier = frontier.frontier().first().copied();
-                while let Some(entry) = waiting.first_entry() {
-                    if frontier.is_some_and(|f| f <= *entry.key()) {
-                        break;
-                    }
-                    let (epoch, updates) = entry.remove_entry();
+                let complete = |epoch: Epoch| frontier.is_none_or(|f| f > epoch);
+                while let Some(epoch) = large.take().or(waiting.keys().next().copied().filter(|e| complete(*e))) {
+                    let updates = waiting.remove(&epoch).expect("it was just seen");
                     let at = capability.as_ref().expect("held while input may come").delayed(&epoch);
                     output.session(&at).give_iterator(batch(&converter, &arrow, updates).into_iter());
                 }
@@ -415,7 +467,7 @@ fn decode<'scope>(rows: VecCollection<'scope, Epoch, Bytes, isize>, schema: &Sch
     )
 }
 
-fn batch(converter: &RowConverter, schema: &SchemaRef, mut updates: Vec<(Bytes, i64)>) -> Option<Delta> {
+fn batch(converter: &RowConverter, schema: &SchemaRef, mut updates: Vec<(Vec<u8>, i64)>) -> Option<Delta> {
     updates.sort_unstable();
     let mut rows: Vec<&[u8]> = Vec::with_capacity(updates.len());
     let mut diffs = Vec::with_capacity(updates.len());
@@ -434,4 +486,26 @@ fn batch(converter: &RowConverter, schema: &SchemaRef, mut updates: Vec<(Bytes, 
         converter.convert_rows(rows.into_iter().map(|r| parser.parse(r))).expect("bytes of the output's columns");
     let rows = RecordBatch::try_new(schema.clone(), columns).expect("the planned columns");
     Some(Delta::new(rows, diffs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_ordered_as_slices_are() {
+        let all: Vec<Vec<u8>> = [0, 1, 8, 29, 30, 31, 90]
+            .into_iter()
+            .flat_map(|length| [0, 1, 255].map(|byte| vec![byte; length]))
+            .flat_map(|bytes| [bytes.clone(), [bytes.as_slice(), &[0]].concat()])
+            .collect();
+        for a in &all {
+            for b in &all {
+                let (x, y) = (Bytes::new(a), Bytes::new(b));
+                assert_eq!(x.as_slice(), a);
+                assert_eq!((x.cmp(&y), x == y), (a.cmp(b), a == b), "{a:?} {b:?}");
+            }
+        }
+        assert_eq!(size_of::<Bytes>(), 32);
+    }
 }

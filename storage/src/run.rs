@@ -15,11 +15,11 @@ use crate::format::{put_varint, take_varint};
 
 /// A run is not grown beyond this by merging, and offsets stay within 32 bits.
 pub(crate) const RUN_BYTES_MAX: usize = 1 << 30;
-/// Runs below this are searched without asking a filter first.
+/// Runs below this are searched without fences and filter.
 const FILTER_ROWS_MIN: usize = 64;
 const FILTER_KEYS_PER_LINE: usize = 50;
 /// Of so many entries one has a fence.
-const FENCE_ENTRIES: usize = 32;
+const FENCE_ENTRIES: usize = 8;
 
 /// Committed changes of one relation, sorted by (key, epoch descending).
 #[derive(Debug, Default)]
@@ -167,7 +167,7 @@ impl Run {
     }
 
     fn fence(&mut self) {
-        if self.len() <= FENCE_ENTRIES {
+        if self.len() < FILTER_ROWS_MIN {
             return;
         }
         let (first, last) = (self.key(0), self.key(self.len() - 1));

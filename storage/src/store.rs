@@ -165,6 +165,11 @@ impl Store {
         self.handle.close();
     }
 
+    /// Why no more writes are taken, if one has failed half-way: [`Error::Poisoned`]. Reads go on.
+    pub fn poisoned(&self) -> Option<Error> {
+        self.shared().poison.get().map(|reason| Error::Poisoned { reason: reason.clone() })
+    }
+
     /// The store's folder.
     pub fn path(&self) -> &Path {
         &self.shared().path

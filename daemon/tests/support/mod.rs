@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -326,13 +327,26 @@ pub struct Daemon {
 impl Daemon {
     /// Starts one and waits until it answers, or is dead.
     pub fn start(file: &Path, data: &Path, workers: usize, envs: &[(&str, &str)]) -> Daemon {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Daemon::start_at(file, data, workers, envs, port)
+        Daemon::start_at(file, data, workers, envs, free_port())
     }
 
     /// The same on a given port.
     pub fn start_at(file: &Path, data: &Path, workers: usize, envs: &[(&str, &str)], port: u16) -> Daemon {
-        let child = Command::new(THALWEG)
+        Daemon::start_behind(&[], file, data, workers, envs, port)
+    }
+
+    /// The same with words before the program.
+    pub fn start_behind(
+        words: &[&str],
+        file: &Path,
+        data: &Path,
+        workers: usize,
+        envs: &[(&str, &str)],
+        port: u16,
+    ) -> Daemon {
+        let words = [words, &[THALWEG]].concat();
+        let child = Command::new(words[0])
+            .args(&words[1..])
             .arg("run")
             .arg(file)
             .arg("--data")
@@ -382,6 +396,11 @@ impl Drop for Daemon {
     }
 }
 
+/// A port nobody listens on.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// A GET: status and body.
 pub fn get(url: &str) -> Result<(u16, String), String> {
     answer(agent().get(url).call())
@@ -408,4 +427,37 @@ fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Resu
     let mut response = result.map_err(|e| e.to_string())?;
     let body = response.body_mut().with_config().limit(1 << 30).read_to_string().map_err(|e| e.to_string())?;
     Ok((response.status().as_u16(), body))
+}
+
+/// The words before a command that have permission bits bind it. They do not bind root, except in a user namespace
+/// that does not know the files' owner. `None`, with a printed reason, where that cannot be had.
+pub fn bound_by_permissions(dir: &Path) -> Option<Vec<&'static str>> {
+    let file = dir.join("unreadable");
+    std::fs::write(&file, "x").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0)).unwrap();
+    let script = format!("! cat '{}'", file.display());
+    let found = [vec!["env"], vec!["unshare", "-U"]].into_iter().find(|way| succeeds(way, &script));
+    if found.is_none() {
+        eprintln!("skipped: permission bits bind nobody here");
+    }
+    found
+}
+
+/// The words before a command that let it mount what nobody else sees; `None`, with a printed reason, where nobody may.
+pub fn may_mount(dir: &Path) -> Option<Vec<&'static str>> {
+    let script = format!("mount -t tmpfs -o size=1m tmpfs '{}'", dir.display());
+    let ways = [vec!["unshare", "-m"], vec!["unshare", "-Urm"]];
+    let found = ways.into_iter().find(|way| succeeds(way, &script));
+    if found.is_none() {
+        eprintln!("skipped: nothing can be mounted here, not even in a namespace");
+    }
+    found
+}
+
+/// Whether a script succeeds behind these words.
+fn succeeds(words: &[&str], script: &str) -> bool {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).args(["sh", "-c", script]);
+    let silent = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    silent.status().is_ok_and(|s| s.success())
 }

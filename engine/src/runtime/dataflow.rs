@@ -53,7 +53,8 @@ pub(super) fn build(
             let relation = relation.expect("a table is stored");
             let (restore, restored) = scope.new_input::<Vec<Delta>>();
             dataflow.restores.push((relation, restore));
-            fold(stream, restored, source, relation, start, outbox, &dataflow.probe)
+            let stored = start.store.digest(relations.readable[relation].id).rows as usize;
+            fold(stream, restored, source, relation, stored / scope.peers(), start, outbox, &dataflow.probe)
         } else if let Some(relation) = relation {
             let (restore, restored) = scope.new_input::<Vec<Delta>>();
             dataflow.restores.push((relation, restore));
@@ -149,12 +150,15 @@ fn restore(
     Ok(())
 }
 
-/// The fold of a keyed source into its table, and the table's sink in one: the fold has the bytes already.
+/// The fold of a keyed source into its table, and the table's sink in one: the fold has the bytes already. Of the stored
+/// table this worker expects about so many rows.
+#[allow(clippy::too_many_arguments)]
 fn fold<'scope>(
     rows: DeltaStream<'scope>,
     restored: DeltaStream<'scope>,
     source: &PlannedSource,
     relation: usize,
+    rows_expected: usize,
     start: &Start,
     outbox: &Outbox,
     probe: &ProbeHandle<Epoch>,
@@ -170,9 +174,9 @@ fn fold<'scope>(
     let restored = route(restored, &by_key(&source.schema), &source.schema);
     let restored_at = start.epoch();
     let keep = start.at_restore(relation, AtRestore::Digest) == AtRestore::Keep;
-    let mut fold = TableFold::new(source);
+    let mut fold = TableFold::new(source, rows_expected);
     let outbox = outbox.clone();
-    let mut waiting: BTreeMap<Epoch, (Vec<Delta>, Vec<Delta>)> = BTreeMap::new();
+    let mut waiting: BTreeMap<Epoch, Vec<Delta>> = BTreeMap::new();
     rows.binary_frontier::<_, CapacityContainerBuilder<Vec<Delta>>, _, _, _, _>(
         restored,
         Pipeline,
@@ -185,11 +189,21 @@ fn fold<'scope>(
                   output| {
                 let rows: &mut timely::dataflow::operators::generic::InputHandleCore<_, Vec<Delta>, _> = rows;
                 let restored: &mut timely::dataflow::operators::generic::InputHandleCore<_, Vec<Delta>, _> = restored;
-                rows.for_each(|c, data| {
-                    waiting.entry(*c.least().expect("a message has a time")).or_default().0.append(data);
-                });
+                // Stored rows are one a key, and come before all others: they need not wait for each other.
                 restored.for_each(|c, data| {
-                    waiting.entry(*c.least().expect("a message has a time")).or_default().1.append(data);
+                    outbox.with(restored_at, |part| {
+                        if keep {
+                            let changes = part.relations.entry(relation).or_default();
+                            fold.restore(data, |key, value| changes.push(key, None, Some(value)));
+                        } else {
+                            let digest = part.digests.entry(relation).or_default();
+                            fold.restore(data, |key, value| digest.add(key, value));
+                        }
+                    });
+                    output.session(&c).give_iterator(data.drain(..));
+                });
+                rows.for_each(|c, data| {
+                    waiting.entry(*c.least().expect("a message has a time")).or_default().append(data);
                 });
                 let frontiers = [rows_frontier, restored_frontier];
                 let frontier = frontiers.iter().filter_map(|f| f.frontier().first().copied()).min();
@@ -197,27 +211,13 @@ fn fold<'scope>(
                     if frontier.is_some_and(|f| f <= *entry.key()) {
                         break;
                     }
-                    let (epoch, (rows, restored)) = entry.remove_entry();
+                    let (epoch, rows) = entry.remove_entry();
                     let at = capability.as_ref().expect("held while input may come").delayed(&epoch);
-                    let mut session_handle = output.session(&at);
-                    if epoch == restored_at && epoch > 0 {
-                        outbox.with(epoch, |part| {
-                            if keep {
-                                let changes = part.relations.entry(relation).or_default();
-                                fold.restore(&restored, |key, value| changes.push(key, None, Some(value)));
-                            } else {
-                                let digest = part.digests.entry(relation).or_default();
-                                fold.restore(&restored, |key, value| digest.add(key, value));
-                            }
-                        });
-                        session_handle.give_iterator(restored.into_iter());
-                    } else {
-                        let (changes, deltas) = fold.fold(&rows);
-                        if !changes.is_empty() {
-                            outbox.with(epoch, |part| part.relations.insert(relation, changes));
-                        }
-                        session_handle.give_iterator(deltas.into_iter());
+                    let (changes, deltas) = fold.fold(&rows);
+                    if !changes.is_empty() {
+                        outbox.with(epoch, |part| part.relations.insert(relation, changes));
                     }
+                    output.session(&at).give_iterator(deltas.into_iter());
                 }
                 match (frontier, &mut capability) {
                     (Some(frontier), Some(capability)) => capability.downgrade(&frontier),

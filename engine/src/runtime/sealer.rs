@@ -213,6 +213,10 @@ impl Sealer {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
+            // A journal that cannot be written, say: nothing more would come, and nobody would hear why.
+            if let Some(error) = self.store.poisoned() {
+                return Err(error.to_string());
+            }
             // Every source gets its share first, so that a fast one cannot keep the others out.
             let live = inputs.iter().filter(|i| !i.ended || i.chunk.is_some()).count().max(1);
             let share = (settings.epoch_rows_max / live).max(1);

@@ -20,7 +20,8 @@ pub(super) struct TableFold {
 }
 
 impl TableFold {
-    pub fn new(source: &PlannedSource) -> TableFold {
+    /// A fold of a source, with room for so many rows.
+    pub fn new(source: &PlannedSource, rows_expected: usize) -> TableFold {
         let columns = source
             .schema
             .columns
@@ -31,18 +32,18 @@ impl TableFold {
             codec: RowCodec::new(&source.schema),
             columns,
             tombstone: source.tombstone,
-            rows: RowMap::default(),
+            rows: RowMap { table: HashTable::with_capacity(rows_expected), ..RowMap::default() },
         }
     }
 
-    /// Takes rows of the stored table as they are; they are passed on as they came.
+    /// Takes rows of the stored table as they are, none of which it has yet.
     pub fn restore(&mut self, deltas: &[Delta], mut seen: impl FnMut(&[u8], &[u8])) {
         for delta in deltas {
             let (keys, values) = (self.codec.keys(&delta.rows), self.codec.values(&delta.rows));
             for i in 0..delta.len() {
                 let (key, value) = (keys.row(i).data(), values.row(i).data());
                 seen(key, value);
-                self.rows.insert(key, value);
+                self.rows.insert_new(key, value);
             }
         }
     }
@@ -115,6 +116,11 @@ impl RowMap {
 
     fn insert(&mut self, key: &[u8], value: &[u8]) {
         self.remove(key);
+        self.insert_new(key, value);
+    }
+
+    /// Adds a key that is not in it.
+    fn insert_new(&mut self, key: &[u8], value: &[u8]) {
         let at = self.bytes.len();
         let length = |l: usize| u32::try_from(l).expect("a row under 4 GiB").to_le_bytes();
         self.bytes.extend_from_slice(&length(key.len()));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use timely::worker::Worker;
-use types::{Delta, Epoch, Micros, RowCodec};
+use types::{ChangeSet, Delta, Epoch, Micros, RowCodec};
 
 use super::Start;
 use super::committer::ToCommitter;
@@ -112,23 +112,24 @@ fn restore(
         let failed = |e: String| format!("reading `{}` as of epoch {epoch}: {e}", relation.name);
         let codec = RowCodec::new(&relation.schema);
         input.advance_to(epoch);
-        let mut rows: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-        let send = |rows: &mut Vec<(Vec<u8>, Vec<u8>)>, input: &mut DeltaInput| {
-            if rows.is_empty() {
-                return Ok(());
+        let mut rows = ChangeSet::new();
+        let send = |rows: &mut ChangeSet, input: &mut DeltaInput| {
+            let rows = std::mem::take(rows);
+            if !rows.is_empty() {
+                let pairs = rows.iter().map(|c| (c.key, c.after.unwrap_or_default()));
+                input.send(Delta::insert(codec.decode(pairs).map_err(|e| e.to_string())?));
+                start.restored_rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
             }
-            let batch =
-                codec.decode(rows.iter().map(|(k, v)| (k.as_slice(), v.as_slice()))).map_err(|e| e.to_string())?;
-            input.send(Delta::insert(batch));
-            start.restored_rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
-            rows.clear();
             Ok(())
         };
-        for (n, entry) in snapshot.scan(relation.id, Bound::Unbounded, Bound::Unbounded).enumerate() {
-            let entry = entry.map_err(|e| failed(e.to_string()))?;
+        let mut scan = snapshot.scan(relation.id, Bound::Unbounded, Bound::Unbounded);
+        let mut n = 0;
+        while let Some(row) = scan.next_row() {
+            let row = row.map_err(|e| failed(e.to_string()))?;
             if n / CHUNK_ROWS % peers == index {
-                rows.push(entry);
+                rows.push(row.key, None, Some(row.value));
             }
+            n += 1;
             if rows.len() == CHUNK_ROWS {
                 send(&mut rows, &mut input).map_err(failed)?;
                 worker.step();

@@ -1,7 +1,8 @@
 //! Parquet and Arrow IPC: batches as they lie in the file, their columns matched by name and cast to the declared types.
 //!
-//! A cell its declared type cannot hold makes its row a fault; a column of a type that can never be read as the
-//! declared one is the source's error. Numbers are never rounded into integers, times never overflow silently.
+//! A cell its declared type cannot hold makes its row a fault. A file without a declared column, or with one that can
+//! never be read as declared, is a *misfit*: sound, and every row of it a fault, unless the caller takes that for the
+//! source's error. Numbers are never rounded into integers, times never overflow silently.
 
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read};
@@ -24,9 +25,10 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
-use types::{Column, Type};
+use types::{Column, Fault, Type};
 
 use super::cells::{Bad, RowSpec, Rows};
+use super::lengths::{Messages, check_expansion, check_ipc_file, check_parquet};
 use super::nearest;
 use super::time::{TimeFormat, Unit, in_range};
 
@@ -36,6 +38,7 @@ const BATCH_ROWS: usize = 16_384;
 /// An open columnar file.
 pub(crate) struct ColumnarReader {
     inner: Inner,
+    misfit: Option<Bad>,
 }
 
 enum Inner {
@@ -45,6 +48,8 @@ enum Inner {
         roots: Vec<usize>,
         group: usize,
         reader: Option<ParquetRecordBatchReader>,
+        /// Rows of the group that are still to come, as its metadata has it. Anchors count with that.
+        left: u64,
     },
     Ipc(Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>),
 }
@@ -54,61 +59,60 @@ enum Data {
     Memory(Bytes),
 }
 
-/// Why a columnar file cannot be opened.
-#[derive(Debug)]
-pub(crate) enum OpenError {
-    /// It is damaged or not of the format: a fault.
-    Unreadable(String),
-    /// It is sound but not what was declared: the source's error.
-    Mismatch(String),
-}
-
+// The error of opening says that the file is damaged or not of the format.
 impl ColumnarReader {
     /// Opens a Parquet file, uncompressed, from one of its row groups on.
-    pub fn parquet(file: File, spec: &RowSpec, group: usize) -> Result<ColumnarReader, OpenError> {
+    pub fn parquet(mut file: File, spec: &RowSpec, group: usize) -> Result<ColumnarReader, String> {
+        check_parquet(&mut file)?;
         let metadata =
             guarded(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|e| e.to_string()))?;
-        ColumnarReader::parquet_of(Data::File(file), metadata, spec, group)
+        Ok(ColumnarReader::parquet_of(Data::File(file), metadata, spec, group))
     }
 
     /// Opens Parquet bytes that were unpacked, from one of their row groups on.
-    pub fn parquet_bytes(bytes: Vec<u8>, spec: &RowSpec, group: usize) -> Result<ColumnarReader, OpenError> {
+    pub fn parquet_bytes(bytes: Vec<u8>, spec: &RowSpec, group: usize) -> Result<ColumnarReader, String> {
         let bytes = Bytes::from(bytes);
+        check_parquet(&mut Cursor::new(&bytes))?;
         let metadata =
             guarded(|| ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new()).map_err(|e| e.to_string()))?;
-        ColumnarReader::parquet_of(Data::Memory(bytes), metadata, spec, group)
+        Ok(ColumnarReader::parquet_of(Data::Memory(bytes), metadata, spec, group))
     }
 
-    fn parquet_of(
-        data: Data,
-        metadata: ArrowReaderMetadata,
-        spec: &RowSpec,
-        group: usize,
-    ) -> Result<ColumnarReader, OpenError> {
+    fn parquet_of(data: Data, metadata: ArrowReaderMetadata, spec: &RowSpec, group: usize) -> ColumnarReader {
         let schema = metadata.schema().clone();
-        check_schema(&schema, spec).map_err(OpenError::Mismatch)?;
-        let roots = spec.columns.iter().map(|c| schema.index_of(&c.name).expect("checked")).collect();
-        Ok(ColumnarReader { inner: Inner::Parquet { data, metadata, roots, group, reader: None } })
+        let misfit = misfit_of(&schema, spec);
+        // Of a misfit every column is read: all of it that is known is the fault's text.
+        let roots = match &misfit {
+            None => spec.columns.iter().map(|c| schema.index_of(&c.name).expect("it fits")).collect(),
+            Some(_) => (0..schema.fields().len()).collect(),
+        };
+        ColumnarReader { inner: Inner::Parquet { data, metadata, roots, group, reader: None, left: 0 }, misfit }
     }
 
     /// Opens an Arrow IPC file or stream, told apart by the file's first bytes.
-    pub fn ipc(mut input: Box<dyn Read + Send>, spec: &RowSpec) -> Result<ColumnarReader, OpenError> {
+    pub fn ipc(mut input: Box<dyn Read + Send>, spec: &RowSpec) -> Result<ColumnarReader, String> {
         let mut head = Vec::new();
-        let unreadable = |e: std::io::Error| OpenError::Unreadable(e.to_string());
+        let unreadable = |e: std::io::Error| e.to_string();
         input.by_ref().take(6).read_to_end(&mut head).map_err(unreadable)?;
         let is_file = head == b"ARROW1";
         let mut input: Box<dyn Read + Send> = Box::new(Cursor::new(head).chain(input));
         let (schema, batches) = if is_file {
             let mut bytes = Vec::new();
             input.read_to_end(&mut bytes).map_err(unreadable)?;
+            guarded(|| check_ipc_file(&bytes))?;
             let reader = guarded(|| FileReader::try_new(Cursor::new(bytes), None).map_err(|e| e.to_string()))?;
             (reader.schema(), Box::new(reader) as Box<dyn Iterator<Item = _> + Send>)
         } else {
-            let reader = guarded(|| StreamReader::try_new(BufReader::new(input), None).map_err(|e| e.to_string()))?;
+            let messages = Messages::new(BufReader::new(input));
+            let reader = guarded(|| StreamReader::try_new(messages, None).map_err(|e| e.to_string()))?;
             (reader.schema(), Box::new(reader) as Box<dyn Iterator<Item = _> + Send>)
         };
-        check_schema(&schema, spec).map_err(OpenError::Mismatch)?;
-        Ok(ColumnarReader { inner: Inner::Ipc(batches) })
+        Ok(ColumnarReader { inner: Inner::Ipc(batches), misfit: misfit_of(&schema, spec) })
+    }
+
+    /// Why no row of the file is one of the source, if that is so.
+    pub fn misfit(&self) -> Option<&Bad> {
+        self.misfit.as_ref()
     }
 
     /// The row group the next batch comes from; 0 for Arrow IPC.
@@ -124,28 +128,62 @@ impl ColumnarReader {
         match &self.inner {
             Inner::Parquet { metadata, .. } => {
                 let groups = metadata.metadata().row_groups();
-                groups.iter().take(group).map(|g| u64::try_from(g.num_rows()).unwrap_or(0)).sum()
+                groups.iter().take(group).map(rows_of).fold(0, u64::saturating_add)
             }
             Inner::Ipc(_) => 0,
         }
     }
 
-    /// The next batch, of the file's own types. An error says that the rest of the file is damaged.
-    pub fn next(&mut self) -> Option<Result<RecordBatch, String>> {
+    /// The next batch. An error says that the rest of the file is damaged.
+    pub fn next(&mut self, spec: &RowSpec) -> Option<Result<Converted, String>> {
+        let batch = match self.next_batch()? {
+            Ok(batch) => batch,
+            Err(e) => return Some(Err(e)),
+        };
+        let converted = guarded(|| match &self.misfit {
+            None => convert(&batch, spec),
+            Some(why) => Ok(refuse(&batch, why, spec)),
+        });
+        if converted.is_err() {
+            self.end();
+        }
+        Some(converted)
+    }
+
+    /// Gives up what follows.
+    fn end(&mut self) {
+        match &mut self.inner {
+            Inner::Parquet { group, .. } => *group = usize::MAX,
+            Inner::Ipc(batches) => *batches = Box::new(std::iter::empty()),
+        }
+    }
+
+    /// The next batch, of the file's own types.
+    fn next_batch(&mut self) -> Option<Result<RecordBatch, String>> {
         match &mut self.inner {
             Inner::Ipc(batches) => match guarded(|| batches.next().transpose().map_err(|e| e.to_string())) {
                 Ok(batch) => batch.map(Ok),
-                Err(e) => Some(Err(e)),
+                Err(e) => {
+                    self.end();
+                    Some(Err(e))
+                }
             },
-            Inner::Parquet { data, metadata, roots, group, reader } => loop {
+            Inner::Parquet { data, metadata, roots, group, reader, left } => loop {
                 if *group >= metadata.metadata().num_row_groups() {
                     return None;
                 }
                 let next = guarded(|| -> Result<Option<RecordBatch>, String> {
                     if reader.is_none() {
                         *reader = Some(open_group(data, metadata, roots, *group)?);
+                        *left = rows_of(metadata.metadata().row_group(*group));
                     }
-                    reader.as_mut().expect("just opened").next().transpose().map_err(|e| e.to_string())
+                    let batch = reader.as_mut().expect("just opened").next().transpose().map_err(|e| e.to_string())?;
+                    let rows = batch.as_ref().map_or(*left, |b| b.num_rows() as u64);
+                    match left.checked_sub(rows) {
+                        Some(rest) if batch.is_some() || rows == 0 => *left = rest,
+                        _ => return Err(format!("row group {group} has not as many rows as its metadata says")),
+                    }
+                    Ok(batch)
                 });
                 match next {
                     Ok(Some(batch)) => return Some(Ok(batch)),
@@ -161,6 +199,10 @@ impl ColumnarReader {
             },
         }
     }
+}
+
+fn rows_of(group: &parquet::file::metadata::RowGroupMetaData) -> u64 {
+    u64::try_from(group.num_rows()).unwrap_or(0)
 }
 
 fn open_group(
@@ -189,16 +231,10 @@ fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err("the reader gave up on malformed bytes".into()))
 }
 
-impl From<String> for OpenError {
-    fn from(message: String) -> OpenError {
-        OpenError::Unreadable(message)
-    }
-}
-
 /// Counts the rows of an Arrow IPC stream, reading it whole.
 pub(crate) fn count_ipc_rows(payload: &[u8]) -> Result<u64, String> {
     guarded(|| {
-        let reader = StreamReader::try_new(payload, None).map_err(|e| e.to_string())?;
+        let reader = StreamReader::try_new(Messages::new(payload), None).map_err(|e| e.to_string())?;
         let mut rows = 0;
         for batch in reader {
             rows += batch.map_err(|e| e.to_string())?.num_rows() as u64;
@@ -207,18 +243,20 @@ pub(crate) fn count_ipc_rows(payload: &[u8]) -> Result<u64, String> {
     })
 }
 
-/// Says which declared column the file lacks, or has with a type that can never be read as declared.
-fn check_schema(schema: &SchemaRef, spec: &RowSpec) -> Result<(), String> {
-    for column in &spec.columns {
+/// Which declared column the file lacks, or has with a type that can never be read as declared.
+fn misfit_of(schema: &SchemaRef, spec: &RowSpec) -> Option<Bad> {
+    spec.columns.iter().find_map(|column| {
         let Ok(field) = schema.field_with_name(&column.name) else {
             let names = schema.fields().iter().map(|f| f.name().as_str());
-            return Err(format!("there is no column `{}`{}", column.name, nearest(&column.name, names)));
+            let why = format!("there is no column `{}`{}", column.name, nearest(&column.name, names));
+            return Some(Bad::new("missing_column", why));
         };
-        cast(&new_null_array(field.data_type(), 0), column.ty, &spec.time).map_err(|e| {
-            format!("column `{}` is {} and cannot be read as {}: {e}", column.name, field.data_type(), column.ty)
-        })?;
-    }
-    Ok(())
+        // Nothing that a file says of its columns may end the process.
+        let cast = guarded(|| cast(&new_null_array(field.data_type(), 0), column.ty, &spec.time).map(drop));
+        let why = cast.err()?;
+        let (name, is, ty) = (&column.name, field.data_type(), column.ty);
+        Some(Bad::new("wrong_type", format!("column `{name}` is {is} and cannot be read as {ty}: {why}")))
+    })
 }
 
 /// A batch of declared columns.
@@ -228,12 +266,25 @@ pub(crate) struct Converted {
     pub bad: Vec<(usize, Bad, String)>,
 }
 
+/// A batch of a misfit: every row is bad.
+fn refuse(batch: &RecordBatch, why: &Bad, spec: &RowSpec) -> Converted {
+    let rows = batch.num_rows();
+    let columns = spec.columns.iter().map(|c| new_null_array(&c.ty.arrow(), rows)).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let names: Vec<&str> = batch.schema_ref().fields().iter().map(|f| f.name().as_str()).collect();
+    Converted {
+        batch: RecordBatch::try_new_with_options(spec.arrow.clone(), columns, &options).expect("columns of the spec"),
+        bad: (0..rows).map(|row| (row, why.clone(), text(batch, row, names.iter().copied()))).collect(),
+    }
+}
+
 /// Casts a batch of the file to the declared columns.
-pub(crate) fn convert(batch: &RecordBatch, spec: &RowSpec) -> Result<Converted, String> {
+fn convert(batch: &RecordBatch, spec: &RowSpec) -> Result<Converted, String> {
     let mut columns = Vec::with_capacity(spec.columns.len());
     let mut bad: std::collections::BTreeMap<usize, Bad> = std::collections::BTreeMap::new();
     for column in &spec.columns {
         let from = batch.column_by_name(&column.name).ok_or_else(|| format!("there is no column `{}`", column.name))?;
+        check_expansion(from).map_err(|e| format!("column `{}`: {e}", column.name))?;
         let to = cast(from, column.ty, &spec.time).map_err(|e| format!("column `{}`: {e}", column.name))?;
         // `logical`: a dictionary or run-end array may have its nulls elsewhere than in its own bitmap.
         let nulls = from.logical_nulls();
@@ -252,7 +303,8 @@ pub(crate) fn convert(batch: &RecordBatch, spec: &RowSpec) -> Result<Converted, 
         }
     }
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    let bad = bad.into_iter().map(|(row, why)| (row, why, text(batch, row, spec))).collect();
+    let names = || spec.columns.iter().map(|c| c.name.as_str());
+    let bad = bad.into_iter().map(|(row, why)| (row, why, text(batch, row, names()))).collect();
     let batch = RecordBatch::try_new_with_options(spec.arrow.clone(), columns, &options).map_err(|e| e.to_string())?;
     Ok(Converted { batch, bad })
 }
@@ -289,10 +341,17 @@ fn cell(array: &ArrayRef, row: usize) -> String {
     ArrayFormatter::try_new(array.as_ref(), &options).map_or_else(|_| "?".into(), |f| f.value(row).to_string())
 }
 
-fn text(batch: &RecordBatch, row: usize, spec: &RowSpec) -> String {
-    let cells =
-        spec.columns.iter().filter_map(|c| Some(format!("{}={}", c.name, cell(batch.column_by_name(&c.name)?, row))));
-    cells.collect::<Vec<_>>().join(", ")
+/// A row as text, as much of it as a fault keeps.
+fn text<'n>(batch: &RecordBatch, row: usize, names: impl Iterator<Item = &'n str>) -> String {
+    let mut text = String::new();
+    for (name, column) in names.filter_map(|name| Some((name, batch.column_by_name(name)?))) {
+        if text.len() >= Fault::RAW_BYTES_MAX {
+            break;
+        }
+        let comma = if text.is_empty() { "" } else { ", " };
+        text.push_str(&format!("{comma}{name}={}", cell(column, row)));
+    }
+    text
 }
 
 /// The column as one of our types; cells that do not fit become null. The error says that no cell ever can.

@@ -37,6 +37,8 @@ pub(crate) struct CsvDecoder {
     pub line: u64,
     /// True after the beginning of a bad record whose line has not ended yet: all up to its end is passed over.
     pub skipping: bool,
+    /// Why no record of the file is a row, if its header is not as declared.
+    pub misfit: Option<Bad>,
     /// Whether the fast way may be tried; tests hold it against the exact one.
     fast: bool,
     fields: Vec<Piece>,
@@ -163,6 +165,7 @@ impl CsvDecoder {
                 .collect(),
             line: 1,
             skipping: false,
+            misfit: None,
             // The fast way takes digits for a number before it asks whether they mean null.
             fast: !null.is_some_and(|n| n.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '.')),
             fields: Vec::new(),
@@ -182,7 +185,7 @@ impl CsvDecoder {
                     None => return Decoded { consumed: block.len(), starved: true },
                 }
             }
-            if self.fast {
+            if self.fast && self.misfit.is_none() {
                 while p < complete && rows.records() < records_max {
                     let Some(next) = self.fast_row(&block[..complete], p, rows) else { break };
                     // An error leaves the row to be taken back below.
@@ -309,6 +312,9 @@ impl CsvDecoder {
 
     /// Appends the cells of a record.
     fn row(&self, window: &[u8], fields: &[Piece], unescaped: &[u8], rows: &mut Rows) -> Result<(), Bad> {
+        if let Some(misfit) = &self.misfit {
+            return Err(misfit.clone());
+        }
         if fields.len() != self.layout.len() {
             return Err(Bad::new(
                 "ragged_row",

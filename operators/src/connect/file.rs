@@ -5,13 +5,19 @@
 //!
 //! **Anchors.** In a plain text file an anchor is a byte offset with a hash of the bytes before it, by which a file
 //! that was replaced or cut short is noticed. In a packed file it is the file's start, in Parquet a row group's;
-//! records between the anchor and the position are read again and skipped.
+//! records between the anchor and the position are read again and skipped. A batch is of one file, and starts at an
+//! anchor in it: so a file that is gone or shorter when reading goes on in it is noticed, and the records of the next
+//! are not taken for its own.
 //!
 //! **Following.** A text file that is read to its end is looked at again; an unfinished last line waits. A file that
 //! was renamed and replaced (as `logrotate` does) is read to its end before the new one; one that was cut to nothing is
 //! read from its start. In a folder or a glob only the last file in name order may still grow: once there is a later
 //! one, the earlier is complete. Packed and columnar files must appear whole (write elsewhere, then rename).
 //! What is appended to an earlier file, or appears with an earlier name, is not read.
+//!
+//! **Files that do not fit.** A file without a declared column, or with columns of types that cannot be read as
+//! declared: if it is the only one the path names, and nothing has been read, the pipeline is wrong, and the source says
+//! so and stops. One among many does not stop the others: its records are faults.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, Metadata};
@@ -29,7 +35,7 @@ use types::Position;
 
 use super::bytes::Packing;
 use super::cells::{Bad, RowSpec, Rows};
-use super::columnar::{self, ColumnarReader, OpenError};
+use super::columnar::{self, ColumnarReader};
 use super::text::{Anchor, Read, Refused, Text};
 use super::{RECORD_BYTES_OPTION, TIMESTAMP_FORMAT_OPTION, TIMESTAMP_UNIT_OPTION, row_spec};
 
@@ -213,6 +219,8 @@ pub(crate) struct FileConnector {
     rows: Rows,
     /// Where the next batch starts.
     anchor: serde_json::Value,
+    /// The record up to which the file was read before in which reading goes on.
+    read_before: u64,
     current: Option<Open>,
     /// Bounded sources: the files to come.
     queue: VecDeque<(String, PathBuf)>,
@@ -256,6 +264,7 @@ impl FileConnector {
             base_dir: base_dir.to_owned(),
             target,
             anchor: position.anchor.clone(),
+            read_before: 0,
             current: None,
             queue: VecDeque::new(),
             last: None,
@@ -274,13 +283,13 @@ impl FileConnector {
             connector.queue = files.into_iter().filter(|(name, _)| name.as_str() > from).collect();
         }
         if let Some(anchor) = anchor {
-            connector.resume(&anchor)?;
+            connector.resume(&anchor, position.seq)?;
         }
         Ok(connector)
     }
 
-    /// Goes back to where reading stopped.
-    fn resume(&mut self, anchor: &Anchor) -> Result<(), ConnectorError> {
+    /// Goes back to where reading stopped: at that record, behind the anchor.
+    fn resume(&mut self, anchor: &Anchor, seq: u64) -> Result<(), ConnectorError> {
         self.last = Some(anchor.file.clone());
         let path = self.path_of(&anchor.file);
         let one = self.options.follow && self.target == Target::One;
@@ -298,9 +307,11 @@ impl FileConnector {
         if !path.exists() {
             return Err(ConnectorError::new(format!("`{}`, in which reading stopped, is gone", anchor.file)));
         }
+        self.read_before = seq;
         match self.open_file(&anchor.file, &path, Some(anchor)) {
             Err(e) if self.options.follow && e.changed => {
                 tracing::warn!(file = anchor.file, "{}: reading it from its start", e.error);
+                self.read_before = 0;
                 self.open_file(&anchor.file, &path, None).map_err(|e| e.error)?;
             }
             other => other.map_err(|e| e.error)?,
@@ -309,14 +320,32 @@ impl FileConnector {
     }
 
     fn path_of(&self, name: &str) -> PathBuf {
-        self.base_dir.join(name)
+        let path = self.base_dir.join(name);
+        if path.exists() {
+            return path;
+        }
+        // A name that is not UTF-8 is written otherwise than it is.
+        let files = self.list().unwrap_or_default();
+        files.into_iter().find(|(n, _)| n == name).map_or(path, |(_, path)| path)
+    }
+
+    /// A file's name as the source names it.
+    fn name_of(&self, path: &Path) -> String {
+        let name = path.strip_prefix(&self.base_dir).unwrap_or(path).as_os_str().as_encoded_bytes();
+        let mut out = String::new();
+        for chunk in name.utf8_chunks() {
+            out.push_str(chunk.valid());
+            // Written out, so that two names remain two.
+            chunk.invalid().iter().for_each(|b| out.push_str(&format!("\\x{b:02x}")));
+        }
+        out
     }
 
     /// The files there are, in name order.
     fn list(&self) -> Result<Vec<(String, PathBuf)>, ConnectorError> {
         let path = &self.options.path;
         let full = self.base_dir.join(path);
-        let name = |p: &Path| p.strip_prefix(&self.base_dir).unwrap_or(p).to_string_lossy().into_owned();
+        let name = |p: &Path| self.name_of(p);
         if self.target == Target::One {
             return Ok(if full.exists() { vec![(name(&full), full)] } else { Vec::new() });
         }
@@ -334,8 +363,11 @@ impl FileConnector {
             }
         }
         let hidden = |f: &Path| f.file_name().is_none_or(|n| n.to_string_lossy().starts_with('.'));
+        // What cannot be looked at (a link to nowhere) is not passed over: opening it says what is wrong. A followed
+        // one may be in the middle of being rotated.
+        let is_there = |f: &Path| fs::metadata(f).map_or(!self.options.follow, |m| m.is_file());
         let mut files: Vec<_> =
-            files.into_iter().filter(|f| !hidden(f) && f.is_file()).map(|f| (name(&f), f)).collect();
+            files.into_iter().filter(|f| !hidden(f) && is_there(f)).map(|f| (name(&f), f)).collect();
         files.sort();
         Ok(files)
     }
@@ -358,14 +390,19 @@ impl FileConnector {
         }
         self.left = None;
         self.last = Some(name.clone());
+        let start = Anchor { file: name.clone(), seq: self.rows.next_seq(), ..Anchor::default() };
         self.open_file(&name, &path, None).map_err(|e| e.error)?;
+        self.anchor = match self.current {
+            Some(_) => self.place(),
+            None => serde_json::to_value(start).expect("an anchor is JSON"),
+        };
         Ok(true)
     }
 
     /// The file at the path, or one that was there since the last one was and has been renamed already.
     fn next_rotated(&self) -> Option<(String, PathBuf)> {
         let path = self.base_dir.join(&self.options.path);
-        let name = path.strip_prefix(&self.base_dir).unwrap_or(&path).to_string_lossy().into_owned();
+        let name = self.name_of(&path);
         let left = self.left.as_ref().and_then(|f| f.metadata().ok());
         if let Some(left) = &left
             && let Some(between) = rotated_after(&path, left).into_iter().next()
@@ -410,7 +447,8 @@ impl FileConnector {
             )));
         }
         if matches!(format, Format::Csv | Format::Ndjson) {
-            let text = Text::open(name, path, file, packing, format, &self.options, self.rows.next_seq(), at)?;
+            let (seq, must_fit) = (self.rows.next_seq(), self.must_fit());
+            let text = Text::open(name, path, file, packing, format, &self.options, seq, must_fit, at)?;
             self.current = Some(Open::Text(Box::new(text)));
             return Ok(());
         }
@@ -424,13 +462,16 @@ impl FileConnector {
                 let mut bytes = Vec::new();
                 match packing.unpack(file.try_clone().map_err(failed)?).and_then(|mut r| r.read_to_end(&mut bytes)) {
                     Ok(_) => ColumnarReader::parquet_bytes(bytes, spec, group),
-                    Err(e) => Err(OpenError::Unreadable(e.to_string())),
+                    Err(e) => Err(e.to_string()),
                 }
             }
             _ => ColumnarReader::ipc(packing.unpack(file.try_clone().map_err(failed)?).map_err(failed)?, spec),
         };
         match opened {
             Ok(reader) => {
+                if let Some(misfit) = reader.misfit().filter(|_| self.must_fit()) {
+                    return Err(ConnectorError::new(format!("`{name}`: {}", misfit.detail)).into());
+                }
                 let row = reader.rows_before(reader.group());
                 let first_seq = self.rows.next_seq() - row.min(self.rows.next_seq());
                 self.current = Some(Open::Columns(Columns {
@@ -444,17 +485,21 @@ impl FileConnector {
                 Ok(())
             }
             // Nothing in it, not even a footer: as empty as an empty text file.
-            Err(OpenError::Unreadable(_)) if meta.len() == 0 => {
+            Err(_) if meta.len() == 0 => {
                 self.leave(file);
                 Ok(())
             }
-            Err(OpenError::Unreadable(why)) => {
+            Err(why) => {
                 self.unreadable(name, "unreadable_file", &why);
                 self.leave(file);
                 Ok(())
             }
-            Err(OpenError::Mismatch(why)) => Err(ConnectorError::new(format!("`{name}`: {why}")).into()),
         }
+    }
+
+    /// Whether a file that does not fit is the pipeline's mistake.
+    fn must_fit(&self) -> bool {
+        self.target == Target::One && self.rows.next_seq() == 0
     }
 
     /// A fault for a file, counted as one record.
@@ -463,12 +508,21 @@ impl FileConnector {
     }
 
     /// Closes the current file: what follows comes from another.
-    fn finish_file(&mut self) {
+    fn finish_file(&mut self) -> Result<(), ConnectorError> {
+        let before = std::mem::take(&mut self.read_before);
+        if self.rows.next_seq() < before {
+            return Err(ConnectorError::new(format!(
+                "`{}` ends before record {}, and was read up to record {before} before",
+                self.last.as_deref().unwrap_or_default(),
+                self.rows.next_seq()
+            )));
+        }
         match self.current.take() {
             Some(Open::Text(text)) => self.leave(text.handle),
             Some(Open::Columns(columns)) => self.leave(columns.file),
             None => {}
         }
+        Ok(())
     }
 
     /// Notes a file that has been read, or cannot be, so that it is not taken for a new one.
@@ -509,22 +563,20 @@ impl FileConnector {
 
     fn next_columns(&mut self) -> Result<Option<SourceRows>, ConnectorError> {
         let Some(Open::Columns(columns)) = &mut self.current else { unreachable!("the caller looked") };
-        match columns.reader.next() {
+        match columns.reader.next(&self.options.spec) {
             None => {
-                self.finish_file();
+                self.finish_file()?;
                 Ok(None)
             }
             Some(Err(why)) => {
                 let name = columns.name.clone();
                 self.unreadable(&name, "corrupt_file", &why);
-                self.finish_file();
+                self.finish_file()?;
                 Ok(None)
             }
-            Some(Ok(batch)) => {
-                let converted = columnar::convert(&batch, &self.options.spec)
-                    .map_err(|e| ConnectorError::new(format!("`{}`: {e}", columns.name)))?;
+            Some(Ok(converted)) => {
                 let before = columns.row;
-                columns.row += batch.num_rows() as u64;
+                columns.row += converted.batch.num_rows() as u64;
                 let end = serde_json::to_value(columns.place()).expect("an anchor is JSON");
                 let start = std::mem::replace(&mut self.anchor, end.clone());
                 Ok(Some(columnar::gather(converted, &mut self.rows, &columns.name, before, start, end)))
@@ -567,10 +619,10 @@ impl FileConnector {
 impl Connector for FileConnector {
     fn next(&mut self) -> Result<Next, ConnectorError> {
         loop {
+            if self.current.is_none() && self.rows.records() > 0 {
+                return Ok(self.emit());
+            }
             if self.current.is_none() && !self.open_next()? {
-                if self.rows.records() > 0 {
-                    return Ok(self.emit());
-                }
                 if !self.options.follow {
                     return Ok(Next::End);
                 }
@@ -593,7 +645,7 @@ impl Connector for FileConnector {
                     let can_emit = self.rows.records() > 0 && !text.skipping();
                     match read {
                         Read::Full => return Ok(self.emit()),
-                        Read::End => self.finish_file(),
+                        Read::End => self.finish_file()?,
                         Read::Pause if can_emit => return Ok(self.emit()),
                         Read::Pause => return Ok(Next::Waiting),
                         Read::Dry if can_emit => return Ok(self.emit()),

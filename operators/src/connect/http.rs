@@ -16,7 +16,7 @@ use engine::{ConnectorDef, PushFormat};
 use types::Position;
 
 use super::cells::{Bad, RowSpec, Rows};
-use super::columnar::{self, ColumnarReader, OpenError, count_ipc_rows};
+use super::columnar::{self, ColumnarReader, count_ipc_rows};
 use super::ndjson::NdjsonDecoder;
 use super::{RECORD_BYTES_OPTION, TIMESTAMP_FORMAT_OPTION, TIMESTAMP_UNIT_OPTION, row_spec};
 
@@ -35,8 +35,8 @@ const READ_BYTES: usize = 4 << 20;
 const PATIENCE: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
-struct HttpOptions {
-    spec: Arc<RowSpec>,
+pub(super) struct HttpOptions {
+    pub(super) spec: Arc<RowSpec>,
 }
 
 fn plan(section: &mut Section<'_>, shape: &mut SourceShape) -> Option<Arc<dyn ConnectorFactory>> {
@@ -65,10 +65,10 @@ impl ConnectorFactory for HttpOptions {
 
     fn prepare_push(&self, format: PushFormat, payload: Vec<u8>) -> Result<(Vec<u8>, u64), String> {
         if format == PushFormat::Arrow {
-            match ColumnarReader::ipc(Box::new(Cursor::new(payload.clone())), &self.spec) {
-                Err(OpenError::Mismatch(why)) => return Err(why),
-                Err(OpenError::Unreadable(why)) => return Err(format!("no Arrow IPC stream: {why}")),
-                Ok(_) => {}
+            let reader = ColumnarReader::ipc(Box::new(Cursor::new(payload.clone())), &self.spec)
+                .map_err(|why| format!("no Arrow IPC stream: {why}"))?;
+            if let Some(misfit) = reader.misfit() {
+                return Err(misfit.detail.clone());
             }
         }
         count_records(format, payload)
@@ -174,11 +174,10 @@ impl HttpConnector {
         let mut row = 0;
         let mut lost = None;
         match ColumnarReader::ipc(Box::new(Cursor::new(entry.payload.clone())), &spec) {
-            // It was looked at before it was journalled; the source's columns have changed since.
-            Err(OpenError::Mismatch(why) | OpenError::Unreadable(why)) => lost = Some(why),
+            Err(why) => lost = Some(why),
             Ok(mut reader) => {
-                while let Some(batch) = reader.next() {
-                    let converted = match batch.and_then(|b| columnar::convert(&b, &spec)) {
+                while let Some(batch) = reader.next(&spec) {
+                    let converted = match batch {
                         Ok(converted) => converted,
                         Err(why) => {
                             lost = Some(why);
@@ -236,13 +235,21 @@ pub fn count_records(format: PushFormat, mut payload: Vec<u8>) -> Result<(Vec<u8
         }
         Some(_) => {}
     }
-    let lines = || text.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).filter(|l| !l.is_empty());
-    if !lines().any(|l| l.starts_with(b"{")) {
+    let lines = || text.split(|b| *b == b'\n').map(|line| (line, line.trim_ascii()));
+    if !lines().any(|(_, l)| l.starts_with(b"{")) {
         return Err("no records: expected a JSON array, or one JSON object a line".into());
     }
-    let count = lines().count() as u64;
+    let count = lines().filter(|(_, l)| !l.is_empty()).count() as u64;
+    // A blank line is no record, but one that is too long to be looked at would be.
+    if lines().any(|(line, l)| l.is_empty() && line.len() > BLANK_BYTES_MAX) {
+        let shorter: Vec<&[u8]> = lines().map(|(line, l)| if l.is_empty() { l } else { line }).collect();
+        payload = shorter.join(&b'\n');
+    }
     Ok((payload, count))
 }
+
+/// Not above the least `record_bytes_max`.
+const BLANK_BYTES_MAX: usize = 64;
 
 /// The elements of a JSON array, each on a line of its own.
 fn array_lines(text: &[u8]) -> Result<(Vec<u8>, u64), String> {
@@ -272,7 +279,8 @@ fn array_lines(text: &[u8]) -> Result<(Vec<u8>, u64), String> {
     }
 }
 
-/// JSON objects one after the other, whatever their line ends; `None` if it is anything else.
+/// JSON objects one after the other, whatever their line ends; `None` if it is anything else: then a broken object
+/// costs its line, and not those after it whose brackets happen to close it.
 fn object_lines(text: &[u8]) -> Option<(Vec<u8>, u64)> {
     let (mut out, mut count, mut p) = (Vec::with_capacity(text.len()), 0, 0);
     while p < text.len() {
@@ -284,6 +292,7 @@ fn object_lines(text: &[u8]) -> Option<(Vec<u8>, u64)> {
             return None;
         }
         let end = value_end(text, p).ok()?;
+        serde_json::from_slice::<serde::de::IgnoredAny>(&text[p..end]).ok()?;
         line(&mut out, &text[p..end]);
         count += 1;
         p = end;
@@ -386,10 +395,21 @@ mod tests {
         assert!(read(&store, 0).is_empty());
         push(PushFormat::Ndjson, b"{\"k\":1}\nrubbish\n{\"k\":3}\n");
         push(PushFormat::Arrow, &arrow.into_inner().unwrap());
+        push(PushFormat::Ndjson, format!("{{\"k\":5}}\n{}\n{{\"k\":6}}", " ".repeat(100)).as_bytes());
         push(PushFormat::Ndjson, format!("[{{\"k\":4}}, {{\"k\":\"{}\"}}]", "x".repeat(100)).as_bytes());
         let all = read(&store, 0);
-        let expected =
-            ["0 1", "1 bad_json push@0:2", "2 3", "3 10", "4 11", "5 12", "6 4", "7 record_too_large push@6:2"];
+        let expected = [
+            "0 1",
+            "1 bad_json push@0:2",
+            "2 3",
+            "3 10",
+            "4 11",
+            "5 12",
+            "6 5",
+            "7 6",
+            "8 4",
+            "9 record_too_large push@8:2",
+        ];
         assert_eq!(all, expected);
         for seq in 0..=all.len() {
             assert_eq!(read(&store, seq as u64), all[seq..], "from {seq}");
@@ -415,6 +435,9 @@ mod tests {
         check("{\n \"a\": 1\n}\n{\"a\":\n2}", Ok(("{  \"a\": 1 }\n{\"a\": 2}\n", 2)));
         check("[]", Ok(("", 0)));
         check("  \n", Ok(("", 0)));
+        check("{\"a\":1\n{\"a\":2}\n}\n", Ok(("{\"a\":1\n{\"a\":2}\n}\n", 3)));
+        let blank = " ".repeat(1 << 20);
+        check(&format!("{{\"a\":1}}\n{blank}\n{{\"a\":2}}"), Ok(("{\"a\":1}\n\n{\"a\":2}", 2)));
         check("{\"a\":\n{\"a\":2}\n", Ok(("{\"a\":\n{\"a\":2}\n", 2)));
     }
 

@@ -9,8 +9,11 @@ mod cells;
 mod columnar;
 mod csv;
 mod file;
+#[cfg(test)]
+mod fuzz;
 mod http;
 mod infer;
+mod lengths;
 mod ndjson;
 #[cfg(test)]
 mod tests;

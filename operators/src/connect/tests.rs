@@ -12,7 +12,7 @@ use types::{Column, Position, Type, Value};
 use super::file::{FileConnector, FileOptions};
 use super::{RowSpec, TimeFormat, Unit};
 
-fn options(path: &str, columns: &[(&str, Type)]) -> FileOptions {
+pub(super) fn options(path: &str, columns: &[(&str, Type)]) -> FileOptions {
     let columns = columns.iter().map(|(n, t)| Column { name: (*n).into(), ty: *t, nullable: true }).collect();
     FileOptions {
         path: path.into(),
@@ -25,14 +25,14 @@ fn options(path: &str, columns: &[(&str, Type)]) -> FileOptions {
     }
 }
 
-const KV: [(&str, Type); 2] = [("k", Type::Int64), ("v", Type::String)];
+pub(super) const KV: [(&str, Type); 2] = [("k", Type::Int64), ("v", Type::String)];
 
 fn open(options: &FileOptions, base: &Path, position: &Position) -> Result<FileConnector, ConnectorError> {
     FileConnector::open(options.clone(), "s", base, position)
 }
 
 /// Everything a bounded source delivers.
-fn batches(
+pub(super) fn batches(
     options: &FileOptions,
     base: &Path,
     position: &Position,
@@ -53,7 +53,10 @@ fn batches(
                 );
                 if let Some(last) = out.last() {
                     let last: &SourceRows = last;
-                    assert_eq!((&last.end, last.next_seq), (&rows.start, rows.first_seq), "batches follow each other");
+                    assert_eq!(last.next_seq, rows.first_seq, "batches follow each other");
+                    // Or begin with another file.
+                    let same = last.end == rows.start || last.end["file"] != rows.start["file"];
+                    assert!(same, "{} {}", last.end, rows.start);
                 }
                 out.push(rows);
             }
@@ -62,7 +65,7 @@ fn batches(
 }
 
 /// What is seen of a record: its number and its cells, or the fault's reason and text.
-fn records(batches: &[SourceRows]) -> Vec<(u64, String)> {
+pub(super) fn records(batches: &[SourceRows]) -> Vec<(u64, String)> {
     let mut out = Vec::new();
     for batch in batches {
         let seqs = batch.seqs.clone().unwrap_or_else(|| (batch.first_seq..batch.next_seq).collect());
@@ -94,17 +97,17 @@ fn error(options: &FileOptions, base: &Path) -> String {
     batches(options, base, &Position::default(), 32_768).unwrap_err().message
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     out.write_all(bytes).unwrap();
     out.finish().unwrap()
 }
 
-fn zst(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn zst(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 1).unwrap()
 }
 
-fn batch(from: i64, count: i64) -> RecordBatch {
+pub(super) fn batch(from: i64, count: i64) -> RecordBatch {
     use arrow::array::{Int32Array, StringArray};
     let k = Int32Array::from_iter_values((from..from + count).map(|i| i as i32));
     let v = StringArray::from_iter((from..from + count).map(|i| (i % 5 != 4).then(|| format!("v{i}"))));
@@ -130,14 +133,14 @@ fn ipc_file(batches: &[RecordBatch]) -> Vec<u8> {
     writer.into_inner().unwrap()
 }
 
-fn ipc_stream(batches: &[RecordBatch]) -> Vec<u8> {
+pub(super) fn ipc_stream(batches: &[RecordBatch]) -> Vec<u8> {
     let mut writer = arrow::ipc::writer::StreamWriter::try_new(Vec::new(), &batches[0].schema()).unwrap();
     batches.iter().for_each(|b| writer.write(b).unwrap());
     writer.into_inner().unwrap()
 }
 
 /// The same twenty rows in every format.
-fn in_every_format() -> Vec<(&'static str, Vec<u8>)> {
+pub(super) fn in_every_format() -> Vec<(&'static str, Vec<u8>)> {
     let null = |i: i64| i % 5 == 4;
     let csv: String = std::iter::once("extra,v,k\r\n".to_owned())
         .chain((0..20).map(|i| {
@@ -312,6 +315,97 @@ fn what_is_wrong_with_a_file_as_a_whole_is_said_and_what_can_be_read_is() {
 }
 
 #[test]
+fn a_file_that_does_not_fit_stops_no_other_and_none_of_its_records_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path();
+    fs::create_dir(base.join("all")).unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(base.join("all").join(name), bytes).unwrap();
+    let other = |names: [&str; 2]| {
+        let columns: Vec<_> = batch(0, 3).columns()[..2].to_vec();
+        RecordBatch::try_from_iter(names.into_iter().zip(columns)).unwrap()
+    };
+    write("a.csv", b"key,v\n1,\"two\nlines\"\n\n2,y\n");
+    write("b.csv", b"k,v\n3,good\n");
+    write("c.csv", b"k,v,k\n1,2,3\n");
+    write("d.csv", b"\x89PNG\r\n\x1a\n\0\0\0\n");
+    write("e.csv", b"\"k,v\n1,2\n");
+    write("f.csv", format!("k,v,{}\n1,2,\n", "x".repeat(2 << 20)).as_bytes());
+    write("g.csv", &parquet_of(&[batch(0, 20)]));
+    write("h.parquet", &parquet_of(&[other(["key", "v"])]));
+    write("i.arrow", &ipc_stream(&[other(["v", "kk"])]));
+    write("j.parquet", b"k,v\n1,2\n");
+    write("k.ndjson", b"{\"k\":4}\n");
+    let options = options("all", &KV);
+    let all = |batch_records| batches(&options, base, &Position::default(), batch_records).unwrap();
+    let whole = records(&all(100));
+    let short: Vec<String> = all(100)
+        .iter()
+        .flat_map(|b| &b.faults)
+        .map(|f| format!("{} {} {} {}", f.seq, f.reason, f.provenance, f.raw.chars().take(20).collect::<String>()))
+        .collect();
+    let expected = [
+        "0 missing_column all/a.csv:2 1,\"two\nlines\"",
+        "1 missing_column all/a.csv:5 2,y",
+        "3 duplicate_column all/c.csv:2 1,2,3",
+        "4 unreadable_file all/d.csv:1 \u{fffd}PNG\r\n\u{1a}\n\0\0\0\n",
+        "5 unreadable_file all/e.csv:1 \"k,v\n1,2\n",
+        "6 unreadable_file all/f.csv:1 k,v,xxxxxxxxxxxxxxxx",
+        "7 unreadable_file all/g.csv:1 PAR1",
+        "8 missing_column all/h.parquet:1 key=v0, v=v0",
+        "9 missing_column all/h.parquet:2 key=v1, v=v1",
+        "10 missing_column all/h.parquet:3 key=v2, v=v2",
+        "11 missing_column all/i.arrow:1 v=v0, kk=v0",
+        "12 missing_column all/i.arrow:2 v=v1, kk=v1",
+        "13 missing_column all/i.arrow:3 v=v2, kk=v2",
+        "14 unreadable_file all/j.parquet ",
+    ];
+    for (short, expected) in short.iter().zip(expected) {
+        assert!(short.starts_with(expected), "{short:?}\n{expected:?}");
+    }
+    assert_eq!(short.len(), expected.len());
+    assert_eq!((whole.len(), &whole[2].1, &whole[15].1), (16, &"3 \"good\"".to_owned(), &"4 null".to_owned()));
+    for piece in all(1) {
+        let rest = batches(&options, base, &Position { anchor: piece.end, seq: piece.next_seq }, 2).unwrap();
+        let mut rest = records(&rest);
+        rest.retain(|(seq, _)| *seq >= piece.next_seq);
+        assert_eq!(rest, whole[piece.next_seq as usize..]);
+    }
+    // A header that changed while the file was being read is no misfit.
+    let first = &all(1)[0];
+    let position = Position { anchor: first.end.clone(), seq: first.next_seq };
+    write("a.csv", b"k,v, \n1,\"two\nlines\"\n\n2,y\n");
+    assert!(batches(&options, base, &position, 9).unwrap_err().message.contains("another header"));
+}
+
+#[test]
+fn a_file_that_cannot_be_looked_at_is_not_passed_over() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("a.csv"), "k,v\n1,a\n").unwrap();
+    std::os::unix::fs::symlink("nowhere", data.join("b.csv")).unwrap();
+    fs::create_dir(data.join("c.csv")).unwrap();
+    for path in ["data", "data/*.csv"] {
+        let why = error(&options(path, &KV), folder.path());
+        assert!(why.contains("`data/b.csv` cannot be read: No such file"), "{path}: {why}");
+    }
+    fs::remove_file(data.join("b.csv")).unwrap();
+    // Names that are not UTF-8 are two names, and found again.
+    for name in [b"x\xff.csv", b"x\xfe.csv"] {
+        fs::write(data.join(std::ffi::OsStr::from_bytes(name)), "k,v\n2,b\n3,c\n").unwrap();
+    }
+    let options = options("data", &KV);
+    let whole = all(&options, folder.path());
+    assert_eq!(whole.len(), 5);
+    for piece in batches(&options, folder.path(), &Position::default(), 1).unwrap() {
+        let position = Position { anchor: piece.end, seq: piece.next_seq };
+        let rest = records(&batches(&options, folder.path(), &position, 9).unwrap());
+        assert_eq!(rest, whole[piece.next_seq as usize..], "{position:?}");
+    }
+}
+
+#[test]
 fn columnar_rows_that_do_not_fit_are_faults_each_in_its_place() {
     use arrow::array::{Float64Array, Int64Array, TimestampSecondArray};
     let folder = tempfile::tempdir().unwrap();
@@ -360,6 +454,43 @@ fn a_file_that_is_not_what_it_was_is_noticed() {
     fs::remove_file(&path).unwrap();
     assert!(rest().unwrap_err().message.contains("is gone"));
     assert!(open(&options, folder.path(), &Position { anchor: serde_json::json!({"topic": 1}), seq: 0 }).is_err());
+}
+
+#[test]
+fn a_file_that_is_gone_or_shorter_is_not_mistaken_for_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path();
+    fs::create_dir(base.join("all")).unwrap();
+    let text = |from: usize, count: usize| -> String {
+        std::iter::once("k,v\n".into()).chain((from..from + count).map(|i| format!("{i},x\n"))).collect()
+    };
+    let write = |name: &str, bytes: &[u8]| fs::write(base.join("all").join(name), bytes).unwrap();
+    let parquet = parquet_of(&[batch(20, 10)]);
+    for (n, other) in ["b.csv", "b.csv.gz", "b.parquet", "b.parquet.gz"].into_iter().enumerate() {
+        fs::remove_dir_all(base.join("all")).unwrap();
+        fs::create_dir(base.join("all")).unwrap();
+        let whole = [text(20, 10).into_bytes(), gzip(text(20, 10).as_bytes()), parquet.clone(), gzip(&parquet)];
+        write("a.csv", text(0, 10).as_bytes());
+        write(other, &whole[n]);
+        write("c.csv", text(100, 50).as_bytes());
+        let options = options("all", &KV);
+        for piece in batches(&options, base, &Position::default(), 100).unwrap() {
+            for seq in piece.first_seq..piece.next_seq {
+                let position = Position { anchor: piece.start.clone(), seq };
+                let read = || batches(&options, base, &position, 100).map(drop).map_err(|e| e.message);
+                assert_eq!(read(), Ok(()));
+                let file = base.join(piece.start["file"].as_str().unwrap());
+                let bytes = fs::read(&file).unwrap();
+                fs::remove_file(&file).unwrap();
+                assert!(read().unwrap_err().contains("is gone"), "{position:?}");
+                if file.ends_with("a.csv") && seq > 4 {
+                    fs::write(&file, text(0, 4)).unwrap();
+                    assert!(read().unwrap_err().contains("ends before record 4"), "{position:?} {:?}", read());
+                }
+                fs::write(&file, bytes).unwrap();
+            }
+        }
+    }
 }
 
 /// A followed source and what it has delivered.

@@ -50,6 +50,9 @@ pub(crate) struct TextAnchor {
     pub offset: u64,
     pub line: u64,
     pub tail: u64,
+    /// The header was not as declared.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub misfit: bool,
 }
 
 /// Why a file was not opened.
@@ -105,6 +108,16 @@ impl Decoder {
     }
 }
 
+/// What became of the start of a file.
+enum Begun {
+    /// It is behind.
+    Yes,
+    /// There are not enough bytes for it.
+    Starved,
+    /// It is no text of the format.
+    Never(Bad),
+}
+
 /// An open text file: bytes read and not yet decoded, and some before them.
 pub(crate) struct Text {
     pub name: String,
@@ -131,6 +144,8 @@ pub(crate) struct Text {
     pub ending: bool,
     first_seq: u64,
     size: u64,
+    /// A header that is not as declared is the source's error.
+    must_fit: bool,
 }
 
 impl Text {
@@ -143,6 +158,7 @@ impl Text {
         format: Format,
         options: &FileOptions,
         seq: u64,
+        must_fit: bool,
         at: Option<&Anchor>,
     ) -> Result<Text, Refused> {
         let failed = |e: io::Error| ConnectorError::new(format!("`{name}` cannot be read: {e}"));
@@ -181,8 +197,9 @@ impl Text {
             ending: false,
             first_seq: seq,
             size,
+            must_fit,
         };
-        if let Some(TextAnchor { offset, line, tail }) = at.and_then(|a| a.text)
+        if let Some(TextAnchor { offset, line, tail, misfit }) = at.and_then(|a| a.text)
             && offset > 0
         {
             if size < offset {
@@ -190,11 +207,14 @@ impl Text {
                     "`{name}` has {size} bytes and was read up to byte {offset} before"
                 )));
             }
-            while !text.begin(false, options)? && !text.dry {
+            while matches!(text.begin(false, options)?, Begun::Starved) && !text.dry {
                 text.fill().map_err(failed)?;
             }
             if text.decoder.is_none() {
                 return Err(Refused::changed(format!("`{name}` has no header any more")));
+            }
+            if text.misfit().is_some() != misfit {
+                return Err(Refused::changed(format!("`{name}` has another header than when it was being read")));
             }
             text.seek(offset, tail).map_err(failed)?.then_some(()).ok_or_else(|| {
                 Refused::changed(format!(
@@ -221,6 +241,13 @@ impl Text {
         fnv(&self.buffer[self.start.saturating_sub(TAIL_BYTES)..self.start])
     }
 
+    fn misfit(&self) -> Option<&Bad> {
+        match &self.decoder {
+            Some(Decoder::Csv(d)) => d.misfit.as_ref(),
+            _ => None,
+        }
+    }
+
     pub fn skipping(&self) -> bool {
         match &self.decoder {
             Some(Decoder::Csv(d)) => d.skipping,
@@ -242,7 +269,8 @@ impl Text {
         let inode = follow.then(|| self.handle.metadata().ok()).flatten().map(|m| m.ino());
         // Before the header is read there is no place but the start.
         let offset = if self.decoder.is_some() { self.base + self.start as u64 } else { 0 };
-        Anchor { file, seq, text: Some(TextAnchor { offset, line, tail: self.tail() }), inode, ..Anchor::default() }
+        let text = TextAnchor { offset, line, tail: self.tail(), misfit: self.misfit().is_some() };
+        Anchor { file, seq, text: Some(text), inode, ..Anchor::default() }
     }
 
     /// Decodes until the batch is full or there is no more. `ends`: the file's end is the end.
@@ -257,12 +285,21 @@ impl Text {
         self.dry = false;
         loop {
             let last = self.dry && ends;
-            if self.begin(last, options)? {
-                let decoder = self.decoder.as_mut().expect("begun");
-                let got = decoder.decode(&self.buffer[self.start..self.end], last, rows, records_max);
-                self.start += got.consumed;
-                if !got.starved {
-                    return Ok(Read::Full);
+            match self.begin(last, options)? {
+                Begun::Yes => {
+                    let decoder = self.decoder.as_mut().expect("begun");
+                    let got = decoder.decode(&self.buffer[self.start..self.end], last, rows, records_max);
+                    self.start += got.consumed;
+                    if !got.starved {
+                        return Ok(Read::Full);
+                    }
+                }
+                Begun::Starved => {}
+                Begun::Never(bad) => {
+                    let provenance = format!("{}:{}", self.name, self.line);
+                    rows.reject(bad, provenance, &self.buffer[self.start..self.end]);
+                    self.start = self.end;
+                    return Ok(Read::End);
                 }
             }
             if last {
@@ -335,18 +372,18 @@ impl Text {
         Ok(self.end - before)
     }
 
-    /// Passes over a byte order mark and reads the header, once. False: there are not enough bytes for it.
-    fn begin(&mut self, last: bool, options: &FileOptions) -> Result<bool, ConnectorError> {
+    /// Passes over a byte order mark and reads the header, once.
+    fn begin(&mut self, last: bool, options: &FileOptions) -> Result<Begun, ConnectorError> {
         if !self.begun {
             let head = &self.buffer[self.start..self.end];
             if head.len() < 3 && !last {
-                return Ok(false);
+                return Ok(Begun::Starved);
             }
             self.start += if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
             self.begun = true;
         }
         if self.decoder.is_some() {
-            return Ok(true);
+            return Ok(Begun::Yes);
         }
         let mut rest = &self.buffer[self.start..self.end];
         while let [b'\n', tail @ ..] | [b'\r', b'\n', tail @ ..] = rest {
@@ -355,29 +392,41 @@ impl Text {
             rest = tail;
         }
         if rest.is_empty() {
-            return Ok(false);
+            return Ok(Begun::Starved);
         }
-        let failed =
-            |what: &str| ConnectorError::new(format!("`{}` has no header that can be read: {what}", self.name));
         let (delimiter, max) = (options.delimiter_of(&self.name), options.spec.record_bytes_max);
         let (mut fields, mut scratch) = (Vec::new(), Vec::new());
-        match split(rest, delimiter, last, &mut fields, &mut scratch) {
-            Split::More if rest.len() > max => Err(failed(&format!("it is longer than {max} bytes"))),
-            Split::More => Ok(false),
-            Split::Broken(what) => Err(failed(what)),
-            Split::Record { next, lines, .. } => {
-                let names: Vec<String> =
-                    fields.iter().map(|f| String::from_utf8_lossy(f.text(rest, &scratch)).trim().to_owned()).collect();
-                let layout = layout(&names, &options.spec)
-                    .map_err(|what| ConnectorError::new(format!("`{}`: {what}", self.name)))?;
-                let mut decoder =
-                    CsvDecoder::new(&self.name, delimiter, options.null.as_deref(), &layout, &options.spec);
-                decoder.line = self.line + lines;
-                self.decoder = Some(Decoder::Csv(decoder));
-                self.start += next;
-                Ok(true)
+        let never = |what: &str| {
+            let what = format!("it has no header that can be read: {what}");
+            if self.must_fit {
+                return Err(ConnectorError::new(format!("`{}`: {what}", self.name)));
             }
-        }
+            Ok(Begun::Never(Bad::new("unreadable_file", what)))
+        };
+        let (next, lines) = match split(rest, delimiter, last, &mut fields, &mut scratch) {
+            Split::More if rest.len() > max => return never(&format!("it is longer than {max} bytes")),
+            Split::Record { end, .. } if end > max => return never(&format!("it is longer than {max} bytes")),
+            Split::More => return Ok(Begun::Starved),
+            Split::Broken(what) => return never(what),
+            Split::Record { next, lines, .. } => (next, lines),
+        };
+        let names: Vec<String> =
+            fields.iter().map(|f| String::from_utf8_lossy(f.text(rest, &scratch)).trim().to_owned()).collect();
+        let columns = &options.spec.columns;
+        let (layout, misfit) = match layout(&names, &options.spec) {
+            Ok(layout) => (layout, None),
+            Err(misfit) if self.must_fit => {
+                return Err(ConnectorError::new(format!("`{}`: {}", self.name, misfit.detail)));
+            }
+            Err(misfit) if !columns.iter().any(|c| names.contains(&c.name)) => return never(&misfit.detail),
+            Err(misfit) => (vec![None; names.len()], Some(misfit)),
+        };
+        let mut decoder = CsvDecoder::new(&self.name, delimiter, options.null.as_deref(), &layout, &options.spec);
+        decoder.line = self.line + lines;
+        decoder.misfit = misfit;
+        self.decoder = Some(Decoder::Csv(decoder));
+        self.start += next;
+        Ok(Begun::Yes)
     }
 }
 
@@ -388,18 +437,18 @@ impl FileOptions {
 }
 
 /// For each field of the file the declared column it holds.
-fn layout(header: &[String], spec: &RowSpec) -> Result<Vec<Option<usize>>, String> {
+fn layout(header: &[String], spec: &RowSpec) -> Result<Vec<Option<usize>>, Bad> {
     for column in &spec.columns {
         match header.iter().filter(|h| **h == column.name).count() {
             1 => {}
             0 => {
-                return Err(format!(
-                    "the header has no column `{}`{}",
-                    column.name,
-                    nearest(&column.name, header.iter().map(String::as_str))
-                ));
+                let near = nearest(&column.name, header.iter().map(String::as_str));
+                return Err(Bad::new("missing_column", format!("the header has no column `{}`{near}", column.name)));
             }
-            _ => return Err(format!("the header has the column `{}` more than once", column.name)),
+            _ => {
+                let twice = format!("the header has the column `{}` more than once", column.name);
+                return Err(Bad::new("duplicate_column", twice));
+            }
         }
     }
     Ok(header.iter().map(|h| spec.columns.iter().position(|c| c.name == *h)).collect())
