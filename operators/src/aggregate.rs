@@ -1,7 +1,11 @@
 //! `aggregate`: counts, exact sums, extremes and means of the rows of each group.
 //!
-//! Groups are found by hash and numbered; everything kept of a group stands under its number in plain columns, so that
-//! an epoch is a few tight loops over its rows. What an epoch did not touch costs nothing.
+//! Groups are found by hash and numbered; everything kept of a group stands under its number in plain columns. What an
+//! epoch did not touch costs nothing. What it did touch is taken out of the columns, worked on in tight loops where it
+//! lies close together, and put back: with many groups, most of the time is spent fetching them.
+//!
+//! What the output shows of a group is not kept: it follows from what is. It is taken down before an epoch's rows are
+//! added and after, and the difference emitted: in key order, each old row before its new one, as the store wants them.
 
 use std::sync::Arc;
 
@@ -15,7 +19,7 @@ use engine::catalogue::{Model, OperatorDef, OptionDef, Relations, Row};
 use engine::operator::{Context, StepKind, TableOperator};
 use engine::pipeline::Section;
 use engine::plan::{Route, StepInput, StepOutput, StepPlan};
-use types::{Column, Delta, RowCodec, Schema, Type, Value};
+use types::{Column, Delta, RowCodec, Schema, Type, Value, shard_of};
 
 use crate::exact_sum::{ExactSum, naive_sum};
 use crate::expression::{Expression, evaluate_row};
@@ -318,38 +322,33 @@ struct Aggregate {
     refusal: Refusal,
     schema: SchemaRef,
     groups: Groups,
-    /// How many rows each group has.
-    rows: Vec<i64>,
-    /// The last step that touched each group.
-    touched_at: Vec<u32>,
-    /// Whether each group is in the output.
-    shown: Vec<bool>,
-    /// What the output shows of each group, a column each.
-    cells: Vec<Cells>,
-    kept: Vec<Kept>,
-    /// The groups this step touched, in no order that matters.
-    touched: Vec<u32>,
+    /// Everything kept, by the groups' numbers.
+    all: State,
+    /// The last step that touched each group, and which of the groups it touched it was.
+    touched_at: Vec<(u32, u32)>,
     step: u32,
-    /// Scratch: the group of each row of a batch.
-    numbers: Vec<u32>,
+    /// The shard that owns each group, if groups are stored.
+    shards: Vec<u16>,
+}
+
+/// A batch of an epoch: its rows, the place of each one's group among the groups touched, the values of all arguments.
+struct Batch {
+    delta: Delta,
+    places: Vec<u32>,
+    values: Vec<ArrayRef>,
 }
 
 impl Aggregate {
     fn new(shape: Arc<Shape>) -> Aggregate {
         let by: Vec<Type> = shape.by.iter().map(|i| shape.input.columns[*i].ty).collect();
-        let outputs = shape.schema.columns.iter().skip(shape.by.len());
         Aggregate {
             refusal: Refusal::new(&shape.relation, &shape.input),
             schema: shape.schema.arrow(),
             groups: Groups::new(&by),
-            rows: Vec::new(),
+            all: State::new(&shape),
             touched_at: Vec::new(),
-            shown: Vec::new(),
-            cells: outputs.map(|c| Cells::new(c.ty)).collect(),
-            kept: shape.arguments.iter().map(|a| Kept::new(a, shape.input.append_only)).collect(),
-            touched: Vec::new(),
             step: 0,
-            numbers: Vec::new(),
+            shards: Vec::new(),
             shape,
         }
     }
@@ -379,109 +378,79 @@ impl Aggregate {
         self.arguments(delta.take(&good), context)
     }
 
-    /// Finds the group of every row, and counts the rows.
-    fn number(&mut self, delta: &Delta) {
+    /// Finds the group of every row: its place in `touched`, to which new ones are added.
+    fn places(&mut self, delta: &Delta, touched: &mut Vec<u32>) -> Vec<u32> {
         let by: Vec<ArrayRef> = self.shape.by.iter().map(|i| delta.column(*i).clone()).collect();
-        self.groups.number(&by, &mut self.numbers);
+        let mut numbers = Vec::with_capacity(delta.len());
+        self.groups.number(&by, &mut numbers);
         self.grow();
-        for (row, group) in self.numbers.iter().enumerate() {
-            let g = *group as usize;
-            self.rows[g] += delta.diff(row);
-            if self.touched_at[g] != self.step {
-                self.touched_at[g] = self.step;
-                self.touched.push(*group);
+        for group in &mut numbers {
+            let (step, place) = &mut self.touched_at[*group as usize];
+            if *step != self.step {
+                (*step, *place) = (self.step, touched.len() as u32);
+                touched.push(*group);
             }
+            *group = *place;
         }
+        numbers
     }
 
     fn grow(&mut self) {
         let len = self.groups.len();
-        self.rows.resize(len, 0);
-        self.touched_at.resize(len, 0);
-        self.shown.resize(len, false);
-        self.cells.iter_mut().for_each(|c| c.resize(len));
-        self.kept.iter_mut().for_each(|k| k.resize(len));
-    }
-
-    /// What an output shows for some groups now.
-    fn compute(&self, output: Output, groups: &[u32]) -> Cells {
-        let counts = |a: usize| self.kept[a].counts.as_ref().unwrap_or(&self.rows);
-        match output {
-            Output::Rows => Cells::ints(groups.iter().map(|g| self.rows[*g as usize])),
-            Output::Count(a) => Cells::ints(groups.iter().map(|g| counts(a)[*g as usize])),
-            Output::Sum(a) => self.kept[a].sum.show(groups, counts(a)),
-            Output::Avg(a) => self.kept[a].sum.show_mean(groups, counts(a)),
-            Output::Min(a) => self.kept[a].extremes.show(groups, true, self.shape.arguments[a].expression.ty),
-            Output::Max(a) => self.kept[a].extremes.show(groups, false, self.shape.arguments[a].expression.ty),
+        self.touched_at.resize(len, (0, 0));
+        self.all.resize(len);
+        if self.shape.input.append_only {
+            let mut key = Vec::new();
+            for group in self.shards.len()..len {
+                key.clear();
+                self.groups.key(group as u32, &mut key);
+                self.shards.push(shard_of(&key));
+            }
         }
     }
 
-    /// Emits what changed, stores it, and lets go of empty groups.
-    fn finish(&mut self, context: &mut Context) {
-        let touched = std::mem::take(&mut self.touched);
-        let new: Vec<Cells> = self.shape.outputs.iter().map(|o| self.compute(*o, &touched)).collect();
-        let mut before = Vec::with_capacity(touched.len());
-        let mut after = Vec::with_capacity(touched.len());
-        let mut after_groups = Vec::with_capacity(touched.len());
-        for (i, group) in touched.iter().enumerate() {
-            let g = *group as usize;
-            let (was, is) = (self.shown[g], self.rows[g] > 0);
-            if was && is && self.cells.iter().zip(&new).all(|(old, new)| old.same(g, new, i)) {
+    /// Emits what changed of the touched groups. `was` are their rows before the epoch; `cells` show them before it and
+    /// then, behind that, after it.
+    fn emit(&self, touched: &[u32], was: &[i64], is: &[i64], cells: &[Cells], context: &mut Context) {
+        let mut groups = Vec::with_capacity(2 * touched.len());
+        let mut places = Vec::with_capacity(2 * touched.len());
+        let mut diffs = Vec::with_capacity(2 * touched.len());
+        for (old, group) in touched.iter().enumerate() {
+            let new = touched.len() + old;
+            let (was, is) = (was[old] > 0, is[old] > 0);
+            if was && is && cells.iter().all(|c| c.same(old, new)) {
                 continue;
             }
-            if was {
-                before.push(*group);
-            }
-            if is {
-                after.push(i as u32);
-                after_groups.push(*group);
-            }
-        }
-        context.emit(0, Delta::delete(self.batch(&before, &self.cells, &before)));
-        context.emit(0, Delta::insert(self.batch(&after_groups, &new, &after)));
-        for (old, new) in self.cells.iter_mut().zip(&new) {
-            old.set(&after_groups, new, &after);
-        }
-        if self.shape.input.append_only {
-            // Every touched group: what is kept may change where what is shown does not (a term below the sum's last bit).
-            self.store(&touched, context);
-        }
-        for group in &touched {
-            let g = *group as usize;
-            self.shown[g] = self.rows[g] > 0;
-            if self.rows[g] == 0 {
-                self.kept.iter_mut().for_each(|k| k.clear(g));
-                self.groups.remove(*group);
+            for (there, place, diff) in [(was, old, -1), (is, new, 1)] {
+                if there {
+                    groups.push(*group);
+                    places.push(place as u32);
+                    diffs.push(diff);
+                }
             }
         }
-        self.touched = touched;
-        self.touched.clear();
-    }
-
-    fn batch(&self, groups: &[u32], cells: &[Cells], places: &[u32]) -> RecordBatch {
         if groups.is_empty() {
-            return RecordBatch::new_empty(self.schema.clone());
+            return;
         }
-        let mut columns = self.groups.columns(groups);
-        columns.extend(
-            cells
-                .iter()
-                .zip(self.shape.schema.columns.iter().skip(self.shape.by.len()))
-                .map(|(c, column)| c.array(places, column.ty)),
-        );
-        RecordBatch::try_new(self.schema.clone(), columns).expect("the planned columns")
+        let mut columns = self.groups.columns(&groups);
+        let shown = self.shape.schema.columns.iter().skip(self.shape.by.len());
+        columns.extend(cells.iter().zip(shown).map(|(c, column)| c.array(&places, column.ty)));
+        let rows = RecordBatch::try_new(self.schema.clone(), columns).expect("the planned columns");
+        context.emit(0, Delta::new(rows, diffs));
     }
 
-    fn store(&self, groups: &[u32], context: &mut Context) {
-        let mut key = Vec::new();
-        let mut value = Vec::new();
-        for group in groups {
-            let g = *group as usize;
+    /// Writes what is kept of the touched groups, in the order of the keys it is stored under: shard first.
+    fn store(&self, touched: &[u32], state: &State, context: &mut Context) {
+        // Numbers sort faster than pairs: the shard, and behind it the place.
+        let shard = |group: &u32| u64::from(self.shards[*group as usize]);
+        let mut order: Vec<u64> = touched.iter().zip(0..).map(|(g, place)| shard(g) << 32 | place).collect();
+        order.sort_unstable();
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        for place in order.into_iter().map(|o| o as u32 as usize) {
             key.clear();
-            self.groups.key(*group, &mut key);
+            self.groups.key(touched[place], &mut key);
             value.clear();
-            value.extend_from_slice(&self.rows[g].to_le_bytes());
-            self.kept.iter().for_each(|k| k.encode(g, &mut value));
+            state.encode(place, &mut value);
             context.put_state(&key, &[], Some(&value));
         }
     }
@@ -491,42 +460,44 @@ impl TableOperator for Aggregate {
     fn restore(&mut self, key: &[u8], value: &[u8]) {
         let group = self.groups.number_of_key(key);
         self.grow();
-        let mut rest = value;
-        self.rows[group as usize] = i64::from_le_bytes(take(&mut rest, 8).try_into().expect("eight bytes"));
-        self.kept.iter_mut().for_each(|k| k.decode(group as usize, &mut rest));
-        self.touched.push(group);
+        self.all.decode(group as usize, value);
     }
 
     fn step(&mut self, inputs: Vec<Vec<Delta>>, context: &mut Context) {
-        if self.step == 0 && !self.touched.is_empty() {
-            // What was restored is what the output shows.
-            let restored = std::mem::take(&mut self.touched);
-            let cells: Vec<Cells> = self.shape.outputs.iter().map(|o| self.compute(*o, &restored)).collect();
-            let places: Vec<u32> = (0..restored.len() as u32).collect();
-            for (all, restored_cells) in self.cells.iter_mut().zip(&cells) {
-                all.set(&restored, restored_cells, &places);
-            }
-            restored.iter().for_each(|g| self.shown[*g as usize] = true);
-        }
         self.step += 1;
-        let mut taken: Vec<(Delta, Vec<u32>, Vec<ArrayRef>)> = Vec::new();
+        let mut touched = Vec::new();
+        let mut batches = Vec::new();
         for delta in inputs.into_iter().flatten() {
             let (delta, values) = self.arguments(delta, context);
-            self.number(&delta);
-            for (kept, array) in self.kept.iter_mut().zip(&values) {
-                kept.add(&self.numbers, array, &delta);
-            }
-            if !delta.is_insert_only() {
-                taken.push((delta, self.numbers.clone(), values));
-            }
+            let places = self.places(&delta, &mut touched);
+            batches.push(Batch { delta, places, values });
         }
-        // Within an epoch a row may go before it comes; extremes want it the other way round.
-        for (delta, numbers, values) in taken {
-            for (kept, array) in self.kept.iter_mut().zip(&values) {
-                kept.extremes.take(&numbers, array, &delta);
-            }
+        let order = self.groups.order(&touched);
+        let touched: Vec<u32> = order.iter().map(|place| touched[*place as usize]).collect();
+        let mut ranks = vec![0; order.len()];
+        order.iter().zip(0..).for_each(|(place, rank)| ranks[*place as usize] = rank);
+        for batch in &mut batches {
+            batch.places.iter_mut().for_each(|place| *place = ranks[*place as usize]);
         }
-        self.finish(context);
+
+        let mut state = self.all.take(&touched);
+        let was = state.rows.clone();
+        let shown = self.shape.schema.columns.iter().skip(self.shape.by.len());
+        let mut cells: Vec<Cells> = shown.map(|c| Cells::new(c.ty, 2 * touched.len())).collect();
+        state.show(&self.shape, &mut cells);
+        state.add(&batches);
+        state.show(&self.shape, &mut cells);
+        self.emit(&touched, &was, &state.rows, &cells, context);
+        if self.shape.input.append_only {
+            // Every touched group: what is kept may change where what is shown does not (a term below the sum's last bit).
+            self.store(&touched, &state, context);
+        }
+        let empty: Vec<u32> = touched.iter().zip(&state.rows).filter(|(_, r)| **r == 0).map(|(g, _)| *g).collect();
+        self.all.put(&touched, state);
+        for group in empty {
+            self.all.clear(group as usize);
+            self.groups.remove(group);
+        }
     }
 }
 
@@ -534,6 +505,95 @@ fn take<'a>(bytes: &mut &'a [u8], n: usize) -> &'a [u8] {
     let (front, rest) = bytes.split_at(n);
     *bytes = rest;
     front
+}
+
+/// Everything kept of groups, in columns: of all of them, or of those an epoch touches.
+struct State {
+    /// How many rows each has.
+    rows: Vec<i64>,
+    /// By argument.
+    kept: Vec<Kept>,
+}
+
+impl State {
+    fn new(shape: &Shape) -> State {
+        let kept = shape.arguments.iter().map(|a| Kept::new(a, shape.input.append_only)).collect();
+        State { rows: Vec::new(), kept }
+    }
+
+    fn resize(&mut self, len: usize) {
+        self.rows.resize(len, 0);
+        self.kept.iter_mut().for_each(|k| k.resize(len));
+    }
+
+    /// Takes some groups out, in this order. Nothing of them is left until they are put back.
+    fn take(&mut self, groups: &[u32]) -> State {
+        let kept = self.kept.iter_mut().map(|k| k.take(groups)).collect();
+        State { rows: take_at(&mut self.rows, groups), kept }
+    }
+
+    /// Puts back what was taken out.
+    fn put(&mut self, groups: &[u32], taken: State) {
+        put_at(&mut self.rows, groups, taken.rows);
+        self.kept.iter_mut().zip(taken.kept).for_each(|(k, taken)| k.put(groups, taken));
+    }
+
+    /// Adds an epoch's rows.
+    fn add(&mut self, batches: &[Batch]) {
+        for Batch { delta, places, values } in batches {
+            if delta.is_insert_only() {
+                places.iter().for_each(|p| self.rows[*p as usize] += 1);
+            } else {
+                places.iter().enumerate().for_each(|(row, p)| self.rows[*p as usize] += delta.diff(row));
+            }
+            self.kept.iter_mut().zip(values).for_each(|(kept, array)| kept.add(places, array, delta));
+        }
+        // Within an epoch a row may go before it comes; extremes want it the other way round.
+        for Batch { delta, places, values } in batches.iter().filter(|b| !b.delta.is_insert_only()) {
+            self.kept.iter_mut().zip(values).for_each(|(kept, array)| kept.extremes.take_away(places, array, delta));
+        }
+    }
+
+    /// Appends what the output shows of the groups now to its columns.
+    fn show(&self, shape: &Shape, cells: &mut [Cells]) {
+        let counts = |a: usize| self.kept[a].counts.as_ref().unwrap_or(&self.rows);
+        let ty = |a: usize| shape.arguments[a].expression.ty;
+        for (output, cells) in shape.outputs.iter().zip(cells) {
+            match *output {
+                Output::Rows => cells.ints(&self.rows),
+                Output::Count(a) => cells.ints(counts(a)),
+                Output::Sum(a) => self.kept[a].sum.show(counts(a), cells),
+                Output::Avg(a) => self.kept[a].sum.show_mean(counts(a), cells),
+                Output::Min(a) => self.kept[a].extremes.show(true, ty(a), cells),
+                Output::Max(a) => self.kept[a].extremes.show(false, ty(a), cells),
+            }
+        }
+    }
+
+    fn clear(&mut self, group: usize) {
+        self.rows[group] = 0;
+        self.kept.iter_mut().for_each(|k| k.clear(group));
+    }
+
+    fn encode(&self, group: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.rows[group].to_le_bytes());
+        self.kept.iter().for_each(|k| k.encode(group, out));
+    }
+
+    fn decode(&mut self, group: usize, mut bytes: &[u8]) {
+        self.rows[group] = i64::from_le_bytes(take(&mut bytes, 8).try_into().expect("eight bytes"));
+        self.kept.iter_mut().for_each(|k| k.decode(group, &mut bytes));
+    }
+}
+
+/// Takes values out of a column.
+fn take_at<T: Default>(column: &mut [T], groups: &[u32]) -> Vec<T> {
+    groups.iter().map(|g| std::mem::take(&mut column[*g as usize])).collect()
+}
+
+/// Puts values back into a column.
+fn put_at<T>(column: &mut [T], groups: &[u32], values: Vec<T>) {
+    groups.iter().zip(values).for_each(|(g, value)| column[*g as usize] = value);
 }
 
 /// What is kept of one argument's values, for every group.
@@ -572,15 +632,51 @@ impl Kept {
         }
     }
 
+    fn take(&mut self, groups: &[u32]) -> Kept {
+        Kept {
+            counts: self.counts.as_mut().map(|c| take_at(c, groups)),
+            sum: match &mut self.sum {
+                Sums::None => Sums::None,
+                Sums::Int(s) => Sums::Int(take_at(s, groups)),
+                Sums::Decimal(s) => Sums::Decimal(take_at(s, groups)),
+                Sums::Float(s) => Sums::Float(take_at(s, groups)),
+            },
+            extremes: match &mut self.extremes {
+                Extremes::None => Extremes::None,
+                Extremes::Small(e) => Extremes::Small(e.take(groups)),
+                Extremes::Large(e) => Extremes::Large(e.take(groups)),
+                Extremes::Text(e) => Extremes::Text(e.take(groups)),
+            },
+        }
+    }
+
+    fn put(&mut self, groups: &[u32], taken: Kept) {
+        if let (Some(counts), Some(taken)) = (&mut self.counts, taken.counts) {
+            put_at(counts, groups, taken);
+        }
+        match (&mut self.sum, taken.sum) {
+            (Sums::Int(s), Sums::Int(taken)) => put_at(s, groups, taken),
+            (Sums::Decimal(s), Sums::Decimal(taken)) => put_at(s, groups, taken),
+            (Sums::Float(s), Sums::Float(taken)) => put_at(s, groups, taken),
+            _ => {}
+        }
+        match (&mut self.extremes, taken.extremes) {
+            (Extremes::Small(e), Extremes::Small(taken)) => e.put(groups, taken),
+            (Extremes::Large(e), Extremes::Large(taken)) => e.put(groups, taken),
+            (Extremes::Text(e), Extremes::Text(taken)) => e.put(groups, taken),
+            _ => {}
+        }
+    }
+
     /// Adds a batch: sums and counts take both signs, extremes only what comes.
-    fn add(&mut self, numbers: &[u32], array: &ArrayRef, delta: &Delta) {
+    fn add(&mut self, places: &[u32], array: &ArrayRef, delta: &Delta) {
         if let Some(counts) = &mut self.counts {
-            for (row, group) in numbers.iter().enumerate() {
-                counts[*group as usize] += if array.is_null(row) { 0 } else { delta.diff(row) };
+            for (row, place) in places.iter().enumerate() {
+                counts[*place as usize] += if array.is_null(row) { 0 } else { delta.diff(row) };
             }
         }
-        self.sum.add(numbers, array, delta);
-        self.extremes.add(numbers, array, delta);
+        self.sum.add(places, array, delta);
+        self.extremes.add(places, array, delta);
     }
 
     fn clear(&mut self, group: usize) {
@@ -667,23 +763,23 @@ impl Sums {
         }
     }
 
-    fn add(&mut self, numbers: &[u32], array: &ArrayRef, delta: &Delta) {
+    fn add(&mut self, places: &[u32], array: &ArrayRef, delta: &Delta) {
         let plain = delta.is_insert_only() && array.null_count() == 0;
         match self {
             Sums::None => {}
             Sums::Int(sums) => {
                 let values = array.as_primitive::<Int64Type>().values();
                 if plain {
-                    numbers.iter().zip(values).for_each(|(g, v)| sums[*g as usize] += i128::from(*v));
+                    places.iter().zip(values).for_each(|(g, v)| sums[*g as usize] += i128::from(*v));
                 } else {
-                    for (row, group) in numbers.iter().enumerate().filter(|(row, _)| array.is_valid(*row)) {
+                    for (row, group) in places.iter().enumerate().filter(|(row, _)| array.is_valid(*row)) {
                         sums[*group as usize] += i128::from(values[row]) * i128::from(delta.diff(row));
                     }
                 }
             }
             Sums::Decimal(sums) => {
                 let values = array.as_primitive::<Decimal128Type>().values();
-                for (row, group) in numbers.iter().enumerate().filter(|(row, _)| array.is_valid(*row)) {
+                for (row, group) in places.iter().enumerate().filter(|(row, _)| array.is_valid(*row)) {
                     let (high, low) = &mut sums[*group as usize];
                     let times = i128::from(delta.diff(row));
                     *high += (values[row] >> 64) * times;
@@ -693,9 +789,9 @@ impl Sums {
             Sums::Float(sums) => {
                 let values = array.as_primitive::<Float64Type>().values();
                 if plain {
-                    numbers.iter().zip(values).for_each(|(g, v)| sums[*g as usize].add(*v));
+                    places.iter().zip(values).for_each(|(g, v)| sums[*g as usize].add(*v));
                 } else {
-                    for (row, group) in numbers.iter().enumerate().filter(|(row, _)| array.is_valid(*row)) {
+                    for (row, group) in places.iter().enumerate().filter(|(row, _)| array.is_valid(*row)) {
                         match delta.diff(row) {
                             1 => sums[*group as usize].add(values[row]),
                             -1 if values[row].is_finite() => sums[*group as usize].add(-values[row]),
@@ -707,29 +803,21 @@ impl Sums {
         }
     }
 
-    fn show(&self, groups: &[u32], counts: &[i64]) -> Cells {
-        let valid = |g: &u32| counts[*g as usize] > 0;
+    fn show(&self, counts: &[i64], cells: &mut Cells) {
         match self {
             Sums::Float(sums) => {
-                let values = groups.iter().map(|g| sums[*g as usize].value()).collect();
-                Cells { data: Data::Float(values), valid: groups.iter().map(valid).collect() }
+                cells.floats(sums.iter().zip(counts).map(|(sum, count)| (*count > 0).then(|| sum.value())));
             }
-            _ => {
-                let totals: Vec<Option<i128>> = groups.iter().map(|g| self.whole(*g).filter(|_| valid(g))).collect();
-                Cells {
-                    valid: totals.iter().map(Option::is_some).collect(),
-                    data: Data::Decimal(totals.into_iter().map(Option::unwrap_or_default).collect()),
-                }
-            }
+            _ => cells.decimals(counts.iter().enumerate().map(|(i, count)| self.whole(i).filter(|_| *count > 0))),
         }
     }
 
-    /// The sum of whole numbers, if it has at most 38 digits.
-    fn whole(&self, group: u32) -> Option<i128> {
+    /// The sum of whole places, if it has at most 38 digits.
+    fn whole(&self, group: usize) -> Option<i128> {
         let sum = match self {
-            Sums::Int(sums) => sums[group as usize],
+            Sums::Int(sums) => sums[group],
             Sums::Decimal(sums) => {
-                let (high, low) = sums[group as usize];
+                let (high, low) = sums[group];
                 let high = i64::try_from(high + (low >> 64)).ok()?;
                 i128::from(high) << 64 | i128::from(low as u64)
             }
@@ -738,16 +826,14 @@ impl Sums {
         (sum.unsigned_abs() < 10u128.pow(38)).then_some(sum)
     }
 
-    fn show_mean(&self, groups: &[u32], counts: &[i64]) -> Cells {
-        let mut cells = self.show(groups, counts);
-        let count = |i: usize| counts[groups[i] as usize] as f64;
-        let means = match &cells.data {
-            Data::Float(sums) => sums.iter().enumerate().map(|(i, s)| one_form(s / count(i))).collect(),
-            Data::Decimal(sums) => sums.iter().enumerate().map(|(i, s)| one_form(*s as f64 / count(i))).collect(),
-            _ => unreachable!("sums are floats or decimals"),
+    fn show_mean(&self, counts: &[i64], cells: &mut Cells) {
+        let sum = |group: usize| match self {
+            Sums::Float(sums) => Some(sums[group].value()),
+            _ => self.whole(group).map(|s| s as f64),
         };
-        cells.data = Data::Float(means);
-        cells
+        let mean =
+            |(group, count): (usize, &i64)| sum(group).filter(|_| *count > 0).map(|s| one_form(s / *count as f64));
+        cells.floats(counts.iter().enumerate().map(mean));
     }
 }
 
@@ -773,73 +859,61 @@ impl Extremes {
         }
     }
 
-    fn add(&mut self, numbers: &[u32], array: &ArrayRef, delta: &Delta) {
-        self.apply(numbers, array, delta, true);
+    fn add(&mut self, places: &[u32], array: &ArrayRef, delta: &Delta) {
+        self.apply(places, array, delta, true);
     }
 
-    fn take(&mut self, numbers: &[u32], array: &ArrayRef, delta: &Delta) {
-        self.apply(numbers, array, delta, false);
+    fn take_away(&mut self, places: &[u32], array: &ArrayRef, delta: &Delta) {
+        self.apply(places, array, delta, false);
     }
 
-    fn apply(&mut self, numbers: &[u32], array: &ArrayRef, delta: &Delta, coming: bool) {
+    fn apply(&mut self, places: &[u32], array: &ArrayRef, delta: &Delta, coming: bool) {
         match self {
             Extremes::None => {}
             Extremes::Small(ends) => match Type::from_arrow(array.data_type()) {
                 Some(Type::Float64) => {
                     let values = array.as_primitive::<Float64Type>().values();
-                    ends.apply(numbers, array, delta, coming, |i| float_order(values[i]));
+                    ends.apply(places, array, delta, coming, |i| float_order(values[i]));
                 }
                 Some(Type::Int64) => {
                     let values = array.as_primitive::<Int64Type>().values();
-                    ends.apply(numbers, array, delta, coming, |i| int_order(values[i]));
+                    ends.apply(places, array, delta, coming, |i| int_order(values[i]));
                 }
                 Some(Type::Timestamp) => {
                     let values = array.as_primitive::<TimestampMicrosecondType>().values();
-                    ends.apply(numbers, array, delta, coming, |i| int_order(values[i]));
+                    ends.apply(places, array, delta, coming, |i| int_order(values[i]));
                 }
                 _ => {
                     let values = array.as_boolean();
-                    ends.apply(numbers, array, delta, coming, |i| u64::from(values.value(i)));
+                    ends.apply(places, array, delta, coming, |i| u64::from(values.value(i)));
                 }
             },
             Extremes::Large(ends) => {
                 let values = array.as_primitive::<Decimal128Type>().values();
-                ends.apply(numbers, array, delta, coming, |i| values[i]);
+                ends.apply(places, array, delta, coming, |i| values[i]);
             }
             Extremes::Text(ends) => {
                 let values = array.as_string::<i32>();
-                ends.apply(numbers, array, delta, coming, |i| values.value(i).as_bytes().into());
+                ends.apply(places, array, delta, coming, |i| values.value(i).as_bytes().into());
             }
         }
     }
 
-    fn show(&self, groups: &[u32], least: bool, ty: Type) -> Cells {
+    fn show(&self, least: bool, ty: Type, cells: &mut Cells) {
         match self {
             Extremes::None => unreachable!("planned with extremes"),
             Extremes::Small(ends) => {
-                let found = ends.show(groups, least);
-                let valid = found.iter().map(Option::is_some).collect();
-                let keys = found.into_iter().map(|k| k.copied().unwrap_or_default());
-                let data = match ty {
-                    Type::Float64 => Data::Float(keys.map(float_of_order).collect()),
-                    Type::Bool => Data::Int(keys.map(|k| k as i64).collect()),
-                    _ => Data::Int(keys.map(|k| (k ^ 1 << 63) as i64).collect()),
-                };
-                Cells { data, valid }
-            }
-            Extremes::Large(ends) => {
-                let found = ends.show(groups, least);
-                let valid = found.iter().map(Option::is_some).collect();
-                Cells {
-                    data: Data::Decimal(found.into_iter().map(|k| k.copied().unwrap_or_default()).collect()),
-                    valid,
+                let keys = ends.iter(least).map(|k| k.copied());
+                match ty {
+                    Type::Float64 => cells.floats(keys.map(|k| k.map(float_of_order))),
+                    Type::Bool => cells.nullable_ints(keys.map(|k| k.map(|k| k as i64))),
+                    _ => cells.nullable_ints(keys.map(|k| k.map(|k| (k ^ 1 << 63) as i64))),
                 }
             }
+            Extremes::Large(ends) => cells.decimals(ends.iter(least).map(|k| k.copied())),
             Extremes::Text(ends) => {
-                let found = ends.show(groups, least);
-                let valid = found.iter().map(Option::is_some).collect();
-                let text = |k: Option<&Box<[u8]>>| String::from_utf8_lossy(k.map_or(&[], |k| k)).as_ref().into();
-                Cells { data: Data::Text(found.into_iter().map(text).collect()), valid }
+                let text = |k: &Box<[u8]>| String::from_utf8_lossy(k).as_ref().into();
+                cells.texts(ends.iter(least).map(|k| k.map(text)));
             }
         }
     }
@@ -885,45 +959,55 @@ impl<K: Ord + Clone> Ends<K> {
         }
     }
 
-    #[inline]
-    fn apply(&mut self, numbers: &[u32], array: &ArrayRef, delta: &Delta, coming: bool, key: impl Fn(usize) -> K) {
-        let nulls = array.nulls();
-        for (row, group) in numbers.iter().enumerate() {
-            if nulls.is_some_and(|n| n.is_null(row)) {
-                continue;
-            }
-            let diff = delta.diff(row);
-            match self {
-                Ends::Growing(ends) => {
-                    assert!(diff > 0, "nothing goes from a stream");
-                    let key = key(row);
-                    match &mut ends[*group as usize] {
-                        None => ends[*group as usize] = Some((key.clone(), key)),
-                        Some((least, greatest)) => {
-                            if key < *least {
-                                *least = key;
-                            } else if key > *greatest {
-                                *greatest = key;
-                            }
-                        }
-                    }
-                }
-                Ends::Changing(sets) if coming && diff > 0 => sets[*group as usize].add(key(row), diff),
-                Ends::Changing(sets) if !coming && diff < 0 => sets[*group as usize].take(key(row), -diff),
-                Ends::Changing(_) => {}
-            }
+    fn take(&mut self, groups: &[u32]) -> Ends<K> {
+        match self {
+            Ends::Growing(ends) => Ends::Growing(take_at(ends, groups)),
+            Ends::Changing(sets) => Ends::Changing(take_at(sets, groups)),
         }
     }
 
-    fn show(&self, groups: &[u32], least: bool) -> Vec<Option<&K>> {
-        let of = |g: &u32| {
-            let ends = match self {
-                Ends::Growing(ends) => ends[*g as usize].as_ref().map(|(l, h)| (l, h)),
-                Ends::Changing(sets) => sets[*g as usize].extremes(),
-            };
-            ends.map(|(l, h)| if least { l } else { h })
+    fn put(&mut self, groups: &[u32], taken: Ends<K>) {
+        match (self, taken) {
+            (Ends::Growing(ends), Ends::Growing(taken)) => put_at(ends, groups, taken),
+            (Ends::Changing(sets), Ends::Changing(taken)) => put_at(sets, groups, taken),
+            _ => unreachable!("taken from these"),
+        }
+    }
+
+    /// The least or the greatest key of each group.
+    fn iter(&self, least: bool) -> impl Iterator<Item = Option<&K>> {
+        let len = match self {
+            Ends::Growing(ends) => ends.len(),
+            Ends::Changing(sets) => sets.len(),
         };
-        groups.iter().map(of).collect()
+        (0..len).map(move |group| {
+            let (l, h) = match self {
+                Ends::Growing(ends) => ends[group].as_ref().map(|(l, h)| (l, h)),
+                Ends::Changing(sets) => sets[group].extremes(),
+            }?;
+            Some(if least { l } else { h })
+        })
+    }
+
+    #[inline]
+    fn apply(&mut self, places: &[u32], array: &ArrayRef, delta: &Delta, coming: bool, key: impl Fn(usize) -> K) {
+        let nulls = array.nulls().filter(|n| n.null_count() > 0);
+        let rows = || places.iter().enumerate().filter(|(row, _)| nulls.is_none_or(|n| n.is_valid(*row)));
+        match self {
+            Ends::Growing(ends) => {
+                assert!(delta.is_insert_only() || delta.diffs().iter().all(|d| *d > 0), "nothing goes from a stream");
+                rows().for_each(|(row, group)| widen(&mut ends[*group as usize], key(row)));
+            }
+            Ends::Changing(sets) => {
+                for (row, group) in rows() {
+                    match delta.diff(row) {
+                        diff if coming && diff > 0 => sets[*group as usize].add(key(row), diff),
+                        diff if !coming && diff < 0 => sets[*group as usize].take(key(row), -diff),
+                        _ => {}
+                    }
+                }
+            }
+        }
     }
 
     fn encode(&self, group: usize, out: &mut Vec<u8>, write: impl Fn(&K, &mut Vec<u8>)) {
@@ -938,6 +1022,21 @@ impl<K: Ord + Clone> Ends<K> {
     fn decode(&mut self, group: usize, bytes: &mut &[u8], read: impl Fn(&mut &[u8]) -> K) {
         let Ends::Growing(ends) = self else { unreachable!("only streams are stored") };
         ends[group] = (take(bytes, 1)[0] == 1).then(|| (read(bytes), read(bytes)));
+    }
+}
+
+/// Makes room between two ends for a key.
+#[inline]
+fn widen<K: Ord + Clone>(ends: &mut Option<(K, K)>, key: K) {
+    match ends {
+        None => *ends = Some((key.clone(), key)),
+        Some((least, greatest)) => {
+            if key < *least {
+                *least = key;
+            } else if key > *greatest {
+                *greatest = key;
+            }
+        }
     }
 }
 
@@ -956,57 +1055,55 @@ enum Data {
 }
 
 impl Cells {
-    fn new(ty: Type) -> Cells {
+    fn new(ty: Type, capacity: usize) -> Cells {
         let data = match ty {
-            Type::Float64 => Data::Float(Vec::new()),
-            Type::Decimal => Data::Decimal(Vec::new()),
-            Type::String => Data::Text(Vec::new()),
-            _ => Data::Int(Vec::new()),
+            Type::Float64 => Data::Float(Vec::with_capacity(capacity)),
+            Type::Decimal => Data::Decimal(Vec::with_capacity(capacity)),
+            Type::String => Data::Text(Vec::with_capacity(capacity)),
+            _ => Data::Int(Vec::with_capacity(capacity)),
         };
-        Cells { data, valid: Vec::new() }
+        Cells { data, valid: Vec::with_capacity(capacity) }
     }
 
-    fn ints(values: impl Iterator<Item = i64>) -> Cells {
-        let values: Vec<i64> = values.collect();
-        Cells { valid: vec![true; values.len()], data: Data::Int(values) }
+    fn ints(&mut self, values: &[i64]) {
+        let Data::Int(data) = &mut self.data else { unreachable!("one column, one type") };
+        self.valid.resize(self.valid.len() + values.len(), true);
+        data.extend_from_slice(values);
     }
 
-    fn resize(&mut self, len: usize) {
-        self.valid.resize(len, false);
-        match &mut self.data {
-            Data::Int(v) => v.resize(len, 0),
-            Data::Float(v) => v.resize(len, 0.0),
-            Data::Decimal(v) => v.resize(len, 0),
-            Data::Text(v) => v.resize(len, Box::default()),
-        }
+    fn nullable_ints(&mut self, values: impl Iterator<Item = Option<i64>>) {
+        let Data::Int(data) = &mut self.data else { unreachable!("one column, one type") };
+        extend(data, &mut self.valid, values);
     }
 
-    /// Whether the cell at one place is that of another column at its place.
-    fn same(&self, place: usize, other: &Cells, other_place: usize) -> bool {
-        if self.valid[place] != other.valid[other_place] {
+    fn floats(&mut self, values: impl Iterator<Item = Option<f64>>) {
+        let Data::Float(data) = &mut self.data else { unreachable!("one column, one type") };
+        extend(data, &mut self.valid, values);
+    }
+
+    fn decimals(&mut self, values: impl Iterator<Item = Option<i128>>) {
+        let Data::Decimal(data) = &mut self.data else { unreachable!("one column, one type") };
+        extend(data, &mut self.valid, values);
+    }
+
+    fn texts(&mut self, values: impl Iterator<Item = Option<Box<str>>>) {
+        let Data::Text(data) = &mut self.data else { unreachable!("one column, one type") };
+        extend(data, &mut self.valid, values);
+    }
+
+    /// Whether two cells are the same.
+    #[inline]
+    fn same(&self, a: usize, b: usize) -> bool {
+        if self.valid[a] != self.valid[b] {
             return false;
         }
-        !self.valid[place]
-            || match (&self.data, &other.data) {
-                (Data::Int(a), Data::Int(b)) => a[place] == b[other_place],
-                (Data::Float(a), Data::Float(b)) => a[place].to_bits() == b[other_place].to_bits(),
-                (Data::Decimal(a), Data::Decimal(b)) => a[place] == b[other_place],
-                (Data::Text(a), Data::Text(b)) => a[place] == b[other_place],
-                _ => false,
+        !self.valid[a]
+            || match &self.data {
+                Data::Int(v) => v[a] == v[b],
+                Data::Float(v) => v[a].to_bits() == v[b].to_bits(),
+                Data::Decimal(v) => v[a] == v[b],
+                Data::Text(v) => v[a] == v[b],
             }
-    }
-
-    /// Copies cells: `self[places[i]] = other[others[i]]`.
-    fn set(&mut self, places: &[u32], other: &Cells, others: &[u32]) {
-        let pairs = || places.iter().zip(others).map(|(p, o)| (*p as usize, *o as usize));
-        pairs().for_each(|(p, o)| self.valid[p] = other.valid[o]);
-        match (&mut self.data, &other.data) {
-            (Data::Int(a), Data::Int(b)) => pairs().for_each(|(p, o)| a[p] = b[o]),
-            (Data::Float(a), Data::Float(b)) => pairs().for_each(|(p, o)| a[p] = b[o]),
-            (Data::Decimal(a), Data::Decimal(b)) => pairs().for_each(|(p, o)| a[p] = b[o]),
-            (Data::Text(a), Data::Text(b)) => pairs().for_each(|(p, o)| a[p].clone_from(&b[o])),
-            _ => unreachable!("one column, one type"),
-        }
     }
 
     /// The cells at some places as an array.
@@ -1034,6 +1131,14 @@ impl Cells {
                 places.iter().map(|p| self.valid[*p as usize].then(|| &*v[*p as usize])),
             )),
         }
+    }
+}
+
+#[inline]
+fn extend<T: Default>(data: &mut Vec<T>, valid: &mut Vec<bool>, values: impl Iterator<Item = Option<T>>) {
+    for value in values {
+        valid.push(value.is_some());
+        data.push(value.unwrap_or_default());
     }
 }
 
