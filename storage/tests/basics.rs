@@ -384,6 +384,44 @@ fn the_log_is_forgotten_once_the_last_relation_is_moved() {
 }
 
 #[test]
+fn what_one_relation_needs_of_the_log_is_not_missed_of_another() {
+    let (dir, store, trims) = counting_trims(&|o| (o.retain_epochs, o.apply_rows) = (30, 5));
+    let five = |relation, epoch: u64| {
+        let mut set = ChangeSet::new();
+        let text = |e: u64| format!("{relation:?} of {e}").into_bytes();
+        let before = (epoch > 3 && relation == VIEW).then(|| text(epoch - 1));
+        let before = before.or_else(|| (epoch > 1 && relation == TABLE).then(|| text(1)));
+        for n in 0..5 {
+            set.push(&[n], before.as_deref(), Some(&text(epoch)));
+        }
+        vec![(relation, set)]
+    };
+    commit(&store, 1, five(TABLE, 1));
+    wait_applied(&store, 1);
+    // Never moved, it holds the commit records back.
+    commit(&store, 2, state(2));
+    for e in 3..=60 {
+        commit(&store, e, five(VIEW, e));
+    }
+    wait_until(|| trims.load(Ordering::SeqCst) > 0);
+    // The table is moved again: until its older state is behind the horizon, it is read from there.
+    let applied = store.stats().applied;
+    commit(&store, 61, five(TABLE, 61));
+    wait_applied(&store, applied + 1);
+    wait_until(|| store.stats().runs == 1);
+    for e in store.since()..=61 {
+        let snapshot = store.snapshot(Some(e)).unwrap();
+        let table = format!("{TABLE:?} of {}", if e < 61 { 1 } else { 61 });
+        assert_eq!(snapshot.get(TABLE, &[3]).unwrap(), Some(table.into_bytes()), "epoch {e}");
+        let view = format!("{VIEW:?} of {}", e.min(60));
+        assert_eq!(snapshot.get(VIEW, &[3]).unwrap(), Some(view.into_bytes()), "epoch {e}");
+    }
+    drop(store);
+    let report = Store::verify(dir.path().join("store")).unwrap();
+    assert!(report.is_ok(), "{report:?}");
+}
+
+#[test]
 fn deleted_rows_are_swept_and_stay_deleted() {
     let dir = tempdir();
     let path = dir.path().join("store");
