@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
 mod aggregate;
+mod assignment;
 mod commit;
 mod csv;
 mod feed;
@@ -69,6 +70,10 @@ pub const BENCHES: &[(&str, &str)] = &[
         "From kill -9 to the first read served and to taking records again, against a bare scan of the same rows.",
     ),
     ("memory", "Resident bytes for each row of a table and a view of it, against the bytes of the row."),
+    (
+        "assignment",
+        "Being optimal again after a change, in dense graphs and in a city of up to a million nodes, against solving anew.",
+    ),
 ];
 
 /// Runs a bench and prints its figures on standard output.
@@ -83,6 +88,7 @@ pub fn run(name: &str, options: &Options) -> Result<(), String> {
         "latency" => latency::run,
         "recovery" => recovery::run,
         "memory" => memory::run,
+        "assignment" => assignment::run,
         _ => {
             let names: Vec<&str> = BENCHES.iter().map(|(n, _)| *n).collect();
             return Err(format!("there is no bench `{name}`; there are {}", names.join(", ")));

@@ -30,7 +30,10 @@ impl Crash {
     pub fn pass(&self, point: &str) {
         let Some(moment) = &self.0 else { return };
         if moment.point == point && moment.left.fetch_sub(1, Ordering::SeqCst) == 1 {
-            let _ = Command::new("kill").args(["-KILL", &std::process::id().to_string()]).status();
+            // The shell's own `kill`: not every machine has a program of that name.
+            let kill = format!("kill -KILL {}", std::process::id());
+            let sent = Command::new("sh").args(["-c", &kill]).status().is_ok_and(|s| s.success());
+            assert!(sent, "`{kill}` failed");
             // The signal may take a moment to arrive; this thread does nothing more.
             loop {
                 std::thread::park();

@@ -155,8 +155,8 @@ struct Group(Child);
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let group = format!("-{}", self.0.id());
-        let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
+        let kill = format!("kill -s KILL -- -{}", self.0.id());
+        let _ = Command::new("sh").args(["-c", &kill]).stderr(Stdio::null()).status();
         let _ = self.0.wait();
     }
 }

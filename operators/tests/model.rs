@@ -231,12 +231,14 @@ fn assigning(name: &'static str, rule: &str, capacity: bool) -> Case {
         false,
     );
     let mut schemas = vec![tasks.clone(), workers.clone()];
+    let terms = if rule == "terms" { [Some("task_pay"), Some("-worker_pay")] } else { [None; 2] };
     let (rule, weight) = match rule {
         "edges" => {
             schemas.push(edges.clone());
             (assignment::Rule::Edges { relation: "e".into(), schema: edges, columns: [vec![1], vec![2]] }, "edge_score")
         }
         "group" => (assignment::Rule::Group { columns: [vec![1], vec![1]] }, "task_pay + worker_pay"),
+        "terms" => (assignment::Rule::Group { columns: [vec![1], vec![1]] }, "task_seats - worker_seats"),
         _ => (assignment::Rule::Spatial { columns: [[3, 4], [3, 4]], radius_m: 600.0, nearest: Some(2) }, "task_pay"),
     };
     let side = |relation: &str, schema: &Schema| assignment::Side {
@@ -246,7 +248,8 @@ fn assigning(name: &'static str, rule: &str, capacity: bool) -> Case {
     };
     let sides = [side("t", &tasks), side("w", &workers)];
     let scale = assignment::Scale::default();
-    let step = assignment::Assignment::new(sides, rule, weight, None, scale).unwrap().plan();
+    let step = assignment::Assignment::new(sides, rule, weight, None, scale).unwrap();
+    let step = step.with_terms(terms).unwrap().plan();
     Case { name, step, inputs: schemas.into_iter().map(|schema| InputShape { schema, cell }).collect() }
 }
 
@@ -255,6 +258,7 @@ fn assignment() {
     for capacity in [false, true] {
         check(&assigning("assignment by edges", "edges", capacity), 0..30);
         check(&assigning("assignment by group", "group", capacity), 0..30);
+        check(&assigning("assignment with terms", "terms", capacity), 0..30);
         check(&assigning("assignment by distance", "spatial", capacity), 0..30);
     }
 }

@@ -60,7 +60,9 @@ fn work(path: &Path, seed: u64, point: CrashPoint, passing: u64) {
     let mut options = crash_options(path, seed);
     options.hook = Arc::new(move |at| {
         if at == point && passed.fetch_add(1, Ordering::SeqCst) + 1 == passing {
-            Command::new("kill").arg("-9").arg(std::process::id().to_string()).status().unwrap();
+            // The shell's own `kill`: not every machine has a program of that name.
+            let kill = format!("kill -KILL {}", std::process::id());
+            assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
             loop {
                 std::thread::park();
             }

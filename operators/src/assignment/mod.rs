@@ -19,10 +19,12 @@ use types::{Column, Delta, RowCodec, Schema, Type, Value, json};
 
 use crate::expression::Expression;
 use candidates::Candidates;
-use solver::{Certificate, LEFT, RIGHT, Solver, WEIGHT_MAX};
+use solver::{Certificate, LEFT, RIGHT, Solver, TERM_MAX, WEIGHT_MAX};
 
 /// The prefixes of the columns of a pair: of the task, of the worker, of the edge row.
 const SIDES: [&str; 3] = ["task", "worker", "edge"];
+/// The options that hold the terms of tasks and of workers.
+const TERMS: [&str; 2] = ["task_term", "worker_term"];
 /// The name of the distance of a pair.
 const DISTANCE: &str = "distance_m";
 
@@ -45,12 +47,18 @@ count as 2^40.
 **Expressions** see a pair as one row: `task_…` and `worker_…` columns, for `edges` also `edge_…`, for `spatial`
 `distance_m`. A pair is a candidate where `where` is true (null or an error is not). Weights are rounded to multiples of
 `scale`, half to even. A null weight makes no candidate; one that cannot be computed, is NaN, infinite or beyond 2^53
-multiples of `scale` is refused; `thalweg_step_value` under the name `pairs_refused` says how many there are.
+multiples of `scale` is refused; `thalweg_step_value` under the name `pairs_refused` says how many there are, and under
+`pairs_weighed` how many pairs the last epoch weighed: those of which a column changed that an expression reads.
+
+**Terms.** What belongs to one node alone, such as the value of the place a worker would leave, may stand apart in
+`task_term` and `worker_term`: the weight of a pair is `weight` and the terms of its two nodes, each rounded by itself. A
+term that changes costs no look at the node's pairs. A row whose term is null, cannot be computed or is beyond 2^51
+multiples of `scale` takes no part, and with terms the bound of `weight` is 2^52.
 
 **Views.** The step itself: one row a matched pair, keyed by both keys, with `weight` (of one match), `count` if a
-capacity column is given, `distance_m` for `spatial`. `prices`: one row a node with at least one edge of positive
-weight; `node` is its key as text (a JSON list if the key has several columns). `certificate`: one row a connected
-component, named by the least task key in it.
+capacity column is given, `distance_m` for `spatial`. `prices`: one row a node with at least one edge; `node` is its key
+as text (a JSON list if the key has several columns). `certificate`: one row a connected component, named by the least
+task key in it. A candidate pair is an edge if it has a positive weight; with terms, whatever its weight.
 
 **Certificate.** For every candidate pair price(task) + price(worker) ≥ weight, prices are at least 0, and the sum of
 capacity × price over a component equals the weight of its matches: no assignment can be better (duality of the
@@ -76,6 +84,18 @@ the components a change touches.",
             shape: "expression of a numeric type",
             default: None,
             doc: "What a pair is worth, over `task_…`, `worker_…`, `edge_…` and `distance_m`.",
+        },
+        OptionDef {
+            name: "task_term",
+            shape: "expression of a numeric type",
+            default: Some("none"),
+            doc: "What every pair of a task is worth beyond `weight`, over `task_…`.",
+        },
+        OptionDef {
+            name: "worker_term",
+            shape: "expression of a numeric type",
+            default: Some("none"),
+            doc: "What every pair of a worker is worth beyond `weight`, over `worker_…`.",
         },
         OptionDef {
             name: "where",
@@ -207,6 +227,7 @@ fn plan(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<StepPlan
     let kind = section.choice("candidates", &[("edges", 0), ("group", 1), ("spatial", 2)]);
     let weight = section.required_string("weight");
     let filter = section.string("where");
+    let terms = TERMS.map(|key| section.string(key));
     let scale = match section.float("scale").map(Scale::new) {
         None => Some(Scale::default()),
         Some(Ok(scale)) => Some(scale),
@@ -227,7 +248,8 @@ fn plan(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<StepPlan
         Side { relation: tasks.0, schema: tasks.1.clone(), capacity: task_capacity? },
         Side { relation: workers.0, schema: workers.1.clone(), capacity: worker_capacity? },
     ];
-    match Assignment::new(sides, rule?, &weight?, filter.as_deref(), scale?) {
+    let assignment = Assignment::new(sides, rule?, &weight?, filter.as_deref(), scale?);
+    match assignment.and_then(|a| a.with_terms(terms.each_ref().map(Option::as_deref))) {
         Ok(assignment) => Some(assignment.plan()),
         Err((key, message)) => {
             section.problem(key, message);
@@ -396,10 +418,10 @@ impl Scale {
         }
     }
 
-    /// A weight in fixed point, half to even; `None` if it is no number within the bound.
-    fn fixed(self, weight: f64) -> Option<i64> {
-        let fixed = (weight * self.parts / self.units).round_ties_even();
-        (fixed.abs() <= WEIGHT_MAX as f64).then_some(fixed as i64)
+    /// A number in fixed point, half to even; `None` if it is none, or beyond the most.
+    fn fixed(self, number: f64, most: i64) -> Option<i64> {
+        let fixed = (number * self.parts / self.units).round_ties_even();
+        (fixed.abs() <= most as f64).then_some(fixed as i64)
     }
 
     /// What a number in fixed point stands for.
@@ -416,8 +438,10 @@ pub struct Assignment {
     weight: Expression,
     filter: Option<Expression>,
     scale: Scale,
-    /// The columns of tasks, workers and edge rows that the expressions read.
+    /// The columns of tasks, workers and edge rows that weight and condition read.
     reads: [Vec<usize>; 3],
+    /// The terms of tasks and of workers, each over the columns of its side.
+    terms: [Option<Expression>; 2],
 }
 
 impl Assignment {
@@ -430,13 +454,7 @@ impl Assignment {
         scale: Scale,
     ) -> Result<Assignment, (&'static str, String)> {
         let pair = pair_schema(&sides, &rule);
-        let weight = Expression::parse(weight, &pair).map_err(|e| ("weight", e))?;
-        if !matches!(weight.ty, Type::Int64 | Type::Float64 | Type::Decimal) {
-            return Err((
-                "weight",
-                format!("a weight must be a number, and `{}` has the type {}", weight.text, weight.ty),
-            ));
-        }
+        let weight = number("weight", weight, &pair)?;
         let filter = filter.map(|text| Expression::parse(text, &pair)).transpose().map_err(|e| ("where", e))?;
         if let Some(filter) = &filter
             && filter.ty != Type::Bool
@@ -465,7 +483,25 @@ impl Assignment {
             reads.sort_unstable();
             reads.dedup();
         }
-        Ok(Assignment { sides, rule, weight, filter, scale, reads })
+        Ok(Assignment { sides, rule, weight, filter, scale, reads, terms: [None, None] })
+    }
+
+    /// The same with terms for tasks and for workers. The error names the option that is wrong and says why.
+    pub fn with_terms(mut self, terms: [Option<&str>; 2]) -> Result<Assignment, (&'static str, String)> {
+        for (side, text) in terms.into_iter().enumerate() {
+            let schema = node_schema(&self.sides, side);
+            self.terms[side] = text.map(|text| number(TERMS[side], text, &schema)).transpose()?;
+        }
+        Ok(self)
+    }
+
+    fn has_terms(&self) -> bool {
+        self.terms.iter().any(Option::is_some)
+    }
+
+    /// The greatest weight a pair may have of its own.
+    fn weight_max(&self) -> i64 {
+        if self.has_terms() { WEIGHT_MAX - 2 * TERM_MAX } else { WEIGHT_MAX }
     }
 
     /// The step's plan.
@@ -523,8 +559,9 @@ impl Assignment {
         let capacity = |side: &Side| {
             side.capacity.map_or(String::new(), |c| format!(" (capacity {})", side.schema.columns[c].name))
         };
+        let terms: String = self.terms.iter().flatten().map(|term| format!(" + ({})", term.text)).collect();
         format!(
-            "{}{} to {}{}: greatest sum of {} in steps of {}/{} over {rule}{filter}",
+            "{}{} to {}{}: greatest sum of {}{terms} in steps of {}/{} over {rule}{filter}",
             workers.relation,
             capacity(workers),
             tasks.relation,
@@ -585,7 +622,27 @@ fn certificate_schema() -> Schema {
     Schema { columns, key: vec![0], event_time: None, append_only: false }
 }
 
-/// The columns expressions see: a pair as one row.
+/// An expression that gives a number. The error names the option.
+fn number(option: &'static str, text: &str, schema: &Schema) -> Result<Expression, (&'static str, String)> {
+    let expression = Expression::parse(text, schema).map_err(|e| (option, e))?;
+    if !matches!(expression.ty, Type::Int64 | Type::Float64 | Type::Decimal) {
+        let (text, ty) = (&expression.text, expression.ty);
+        return Err((
+            option,
+            format!("a {} must be a number, and `{text}` has the type {ty}", option.replace('_', " ")),
+        ));
+    }
+    Ok(expression)
+}
+
+/// The columns a term sees: a task or a worker.
+fn node_schema(sides: &[Side; 2], side: usize) -> Schema {
+    let prefixed = |c: &Column| Column { name: format!("{}_{}", SIDES[side], c.name), ..c.clone() };
+    let columns = sides[side].schema.columns.iter().map(prefixed).collect();
+    Schema { columns, key: Vec::new(), event_time: None, append_only: false }
+}
+
+/// The columns weight and condition see: a pair as one row.
 fn pair_schema(sides: &[Side; 2], rule: &Rule) -> Schema {
     let mut columns = Vec::new();
     let mut add = |schema: &Schema, prefix: &str| {
@@ -806,6 +863,7 @@ impl TableOperator for Matcher {
         // The solver meets its bound or panics: this is a promise kept, not a measurement.
         context.gauge(engine::metrics::OPTIMALITY_GAP, 0.0);
         context.gauge("pairs_refused", self.candidates.refused() as f64);
+        context.gauge("pairs_weighed", self.candidates.weighed() as f64);
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use engine::catalogue::{Model, Row};
 use types::{Column, RowCodec, Schema, Value};
 
-use super::solver::{CAPACITY_MAX, LEFT, RIGHT};
-use super::{Assignment, Rule, SIDES, Side, key_text, pair_schema};
+use super::solver::{CAPACITY_MAX, LEFT, RIGHT, TERM_MAX};
+use super::{Assignment, Rule, SIDES, Side, key_text, node_schema, pair_schema};
 use crate::expression::evaluate_row;
 use crate::grid::Place;
 
@@ -35,9 +35,19 @@ fn views(a: &Assignment, inputs: &[Vec<Row>]) -> Vec<Vec<Row>> {
     let mut problem = Problem {
         left: capacities(&a.sides[LEFT], &tasks),
         right: capacities(&a.sides[RIGHT], &workers),
-        weight: vec![vec![0; workers.len()]; tasks.len()],
+        weight: vec![vec![None; workers.len()]; tasks.len()],
     };
     let worth = Worth::new(a);
+    // A node whose term cannot be used takes no part.
+    let mut terms = [vec![Some(0); tasks.len()], vec![Some(0); workers.len()]];
+    for (side, rows, capacities) in [(LEFT, &tasks, &mut problem.left), (RIGHT, &workers, &mut problem.right)] {
+        for ((row, term), capacity) in rows.iter().zip(&mut terms[side]).zip(capacities) {
+            *term = worth.term(side, row);
+            if term.is_none() {
+                *capacity = 0;
+            }
+        }
+    }
     for (i, task) in tasks.iter().enumerate().filter(|(i, _)| problem.left[*i] > 0) {
         let mut met: Vec<(usize, Row, f64)> = Vec::new();
         for (j, worker) in workers.iter().enumerate().filter(|(j, _)| problem.right[*j] > 0) {
@@ -53,7 +63,9 @@ fn views(a: &Assignment, inputs: &[Vec<Row>]) -> Vec<Vec<Row>> {
             met.truncate(nearest);
         }
         for (j, pair, _) in met {
-            problem.weight[i][j] = problem.weight[i][j].max(worth.weight(&pair));
+            let own = worth.weight(&pair).filter(|w| a.has_terms() || *w > 0);
+            let terms = terms[LEFT][i].zip(terms[RIGHT][j]).map(|(task, worker)| task + worker);
+            problem.weight[i][j] = problem.weight[i][j].max(own.zip(terms).map(|(own, terms)| own + terms));
         }
     }
 
@@ -65,7 +77,7 @@ fn views(a: &Assignment, inputs: &[Vec<Row>]) -> Vec<Vec<Row>> {
         for (i, j, count) in &part.flow {
             let mut row = key(&a.sides[LEFT], &tasks[*i]);
             row.extend(key(&a.sides[RIGHT], &workers[*j]));
-            row.push(float(problem.weight[*i][*j].into()));
+            row.push(float(problem.weight[*i][*j].expect("matches are edges").into()));
             if a.sides.iter().any(|s| s.capacity.is_some()) {
                 row.push(Value::Int(*count));
             }
@@ -146,15 +158,27 @@ fn place(row: &Row, columns: [usize; 2]) -> Option<Place> {
 struct Worth<'a> {
     assignment: &'a Assignment,
     codec: RowCodec,
+    node_codecs: [RowCodec; 2],
 }
 
 impl Worth<'_> {
     fn new(assignment: &Assignment) -> Worth<'_> {
         // A relation has a key; a pair does not need one.
-        let schema = pair_schema(&assignment.sides, &assignment.rule);
-        let columns = schema.columns.into_iter().map(|c| Column { nullable: true, ..c }).collect();
-        let codec = RowCodec::new(&Schema { columns, key: vec![0], event_time: None, append_only: false });
-        Worth { assignment, codec }
+        let codec = |schema: Schema| {
+            let columns = schema.columns.into_iter().map(|c| Column { nullable: true, ..c }).collect();
+            RowCodec::new(&Schema { columns, key: vec![0], event_time: None, append_only: false })
+        };
+        Worth {
+            assignment,
+            codec: codec(pair_schema(&assignment.sides, &assignment.rule)),
+            node_codecs: [LEFT, RIGHT].map(|side| codec(node_schema(&assignment.sides, side))),
+        }
+    }
+
+    /// The term of a node in fixed point: 0 if nodes of its side have none, `None` if it cannot be used.
+    fn term(&self, side: usize, node: &Row) -> Option<i64> {
+        let Some(term) = &self.assignment.terms[side] else { return Some(0) };
+        self.fixed(evaluate_row(term, &self.node_codecs[side], node), TERM_MAX)
     }
 
     fn is_met(&self, pair: &Row) -> bool {
@@ -162,15 +186,19 @@ impl Worth<'_> {
         evaluate_row(filter, &self.codec, pair) == Ok(Value::Bool(true))
     }
 
-    /// The weight in fixed point; 0 if there is none that can be used.
-    fn weight(&self, pair: &Row) -> i64 {
-        let weight = match evaluate_row(&self.assignment.weight, &self.codec, pair) {
+    /// The pair's own weight in fixed point; `None` if there is none that can be used.
+    fn weight(&self, pair: &Row) -> Option<i64> {
+        self.fixed(evaluate_row(&self.assignment.weight, &self.codec, pair), self.assignment.weight_max())
+    }
+
+    fn fixed<E>(&self, value: Result<Value, E>, most: i64) -> Option<i64> {
+        let value = match value {
             Ok(Value::Float(w)) => w,
             Ok(Value::Int(w)) => w as f64,
             Ok(Value::Decimal(w)) => w as f64,
-            _ => return 0,
+            _ => return None,
         };
-        self.assignment.scale.fixed(weight).unwrap_or(0)
+        self.assignment.scale.fixed(value, most)
     }
 }
 
@@ -181,8 +209,8 @@ pub struct Problem {
     pub left: Vec<i64>,
     /// The capacity of every right node.
     pub right: Vec<i64>,
-    /// `weight[i][j]`; 0 or less where there is no edge worth having.
-    pub weight: Vec<Vec<i64>>,
+    /// `weight[i][j]`; `None` where there is no edge.
+    pub weight: Vec<Vec<Option<i64>>>,
 }
 
 /// One component's answer. Nodes by their position in the problem.
@@ -202,7 +230,7 @@ pub struct Part {
 
 /// The answer for every component, by the component's least left node.
 pub fn solve(problem: &Problem) -> Vec<Part> {
-    let has_edge = |i: usize, j: usize| problem.weight[i][j] > 0 && problem.left[i] > 0 && problem.right[j] > 0;
+    let has_edge = |i: usize, j: usize| problem.weight[i][j].is_some() && problem.left[i] > 0 && problem.right[j] > 0;
     let (n, m) = (problem.left.len(), problem.right.len());
     let mut of_left: Vec<usize> = (0..n).collect();
     let mut of_right: Vec<usize> = vec![usize::MAX; m];
@@ -230,11 +258,11 @@ pub fn solve(problem: &Problem) -> Vec<Part> {
         let part = Problem {
             left: lefts.iter().map(|i| problem.left[*i]).collect(),
             right: rights.iter().map(|j| problem.right[*j]).collect(),
-            weight: lefts.iter().map(|i| rights.iter().map(|j| problem.weight[*i][*j].max(0)).collect()).collect(),
+            weight: lefts.iter().map(|i| rights.iter().map(|j| problem.weight[*i][*j]).collect()).collect(),
         };
         let (u, v) = prices(&part);
         parts.push(Part {
-            edges: part.weight.iter().flatten().filter(|w| **w > 0).count() as u64,
+            edges: part.weight.iter().flatten().flatten().count() as u64,
             primal: value(&part),
             flow: flow(&part).into_iter().map(|(i, j, x)| (lefts[i], rights[j], x)).collect(),
             left: lefts.into_iter().zip(u).collect(),
@@ -253,7 +281,8 @@ fn prices(problem: &Problem) -> (Vec<i64>, Vec<i64>) {
         (value(&more) - now) as i64
     };
     let right: Vec<i64> = (0..problem.right.len()).map(worth).collect();
-    let left = problem.weight.iter().map(|row| row.iter().zip(&right).map(|(w, v)| w - v).max().unwrap_or(0).max(0));
+    let rest = |row: &Vec<Option<i64>>| row.iter().zip(&right).filter_map(|(w, v)| Some((*w)? - v)).max();
+    let left = problem.weight.iter().map(|row| rest(row).unwrap_or(0).max(0));
     (left.collect(), right)
 }
 
@@ -264,10 +293,7 @@ fn flow(problem: &Problem) -> Vec<(usize, usize, i64)> {
     let mut flow = Vec::new();
     for i in 0..rest.left.len() {
         for j in 0..rest.right.len() {
-            let weight = std::mem::take(&mut rest.weight[i][j]);
-            if weight <= 0 {
-                continue;
-            }
+            let Some(weight) = rest.weight[i][j].take().filter(|w| *w > 0) else { continue };
             for x in (0..=rest.left[i].min(rest.right[j])).rev() {
                 rest.left[i] -= x;
                 rest.right[j] -= x;
@@ -300,7 +326,7 @@ pub fn value(problem: &Problem) -> i128 {
     // Every row can also take a column of its own that is worth nothing: staying unmatched.
     let m = columns.len() + n;
     let cost = |i: usize, j: usize| match columns.get(j) {
-        Some(column) => -i128::from(problem.weight[rows[i]][*column].max(0)),
+        Some(column) => -i128::from(problem.weight[rows[i]][*column].unwrap_or(0).max(0)),
         None => 0,
     };
     let (mut u, mut v) = (vec![0i128; n + 1], vec![0i128; m + 1]);

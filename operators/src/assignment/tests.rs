@@ -160,16 +160,21 @@ fn all() -> Vec<Assignment> {
     let new = |capacities, rule, weight, filter| {
         Assignment::new(sides(capacities), rule, weight, filter, Scale::new(0.001).unwrap()).unwrap()
     };
+    let with_terms = |a: Assignment, task, worker| a.with_terms([task, worker]).unwrap();
     vec![
         new(false, edge_rule.clone(), "edge_score", None),
         new(true, edge_rule.clone(), "edge_score + task_pay", Some("worker_skill > 0 OR task_zone = 'n'")),
         new(false, group.clone(), "1", None),
-        new(true, group, "task_pay * worker_skill", Some("worker_skill <= task_seats")),
+        new(true, group.clone(), "task_pay * worker_skill", Some("worker_skill <= task_seats")),
         new(false, spatial(None), "2000 - distance_m", None),
         new(true, spatial(None), "task_pay / (worker_skill - 1)", Some("10 / worker_skill > 0")),
         new(false, spatial(Some(1)), "1.0", None),
         new(true, spatial(Some(2)), "task_pay - 0.0001 * distance_m", Some("worker_skill < 2")),
         new(false, spatial(Some(3)), "CASE WHEN task_zone = worker_zone THEN 3 ELSE 1 END", None),
+        with_terms(new(false, edge_rule, "edge_score", None), Some("task_pay"), Some("-worker_skill")),
+        with_terms(new(true, group, "task_pay - 1", None), Some("10 / task_seats - 5"), None),
+        with_terms(new(false, spatial(None), "-0.001 * distance_m", None), Some("task_pay"), Some("worker_skill - 1")),
+        with_terms(new(true, spatial(Some(2)), "task_pay - 1", None), None, Some("worker_skill - 1")),
     ]
 }
 
@@ -334,6 +339,47 @@ fn epochs_do_not_matter() {
 }
 
 #[test]
+fn only_pairs_whose_weight_may_differ_are_weighed() {
+    let (width, names) = (5, ["ann", "bob", "cy"]);
+    let task = |id: i64, pay: f64, seats: i64, remark: &str| -> Row {
+        let (zone, remark) = (Value::Str("n".into()), Value::Str(remark.into()));
+        vec![zone, Value::Int(id), Value::Null, Value::Null, Value::Float(pay), Value::Int(seats), remark]
+    };
+    let worker = |name: &str, skill: i64| -> Row {
+        let (zone, skill) = (Value::Str("n".into()), Value::Int(skill));
+        vec![Value::Str(name.into()), Value::Int(0), zone, Value::Null, Value::Null, skill, Value::Null]
+    };
+    let rule = Rule::Group { columns: [vec![0], vec![2]] };
+    let assignment = Assignment::new(sides(false), rule, "task_pay", None, Scale::default()).unwrap();
+    let assignment = assignment.with_terms([Some("task_seats"), Some("worker_skill")]).unwrap();
+    let StepKind::Table(new) = assignment.plan().kind else { panic!("a function of tables") };
+    let mut operator = new();
+    let mut epoch = 0;
+    let mut step = |tasks_now: Vec<(Row, i64)>, workers_now: Vec<(Row, i64)>| -> (f64, usize) {
+        let delta = |schema: &Schema, changes: Vec<(Row, i64)>| -> Vec<Delta> {
+            let (rows, diffs): (Vec<Row>, Vec<i64>) = changes.into_iter().unzip();
+            vec![Delta::new(RowCodec::new(schema).batch(&rows), diffs)]
+        };
+        epoch += 1;
+        let mut context = Context::new(epoch, 0, 3);
+        operator.step(vec![delta(&tasks(), tasks_now), delta(&workers(), workers_now)], &mut context);
+        let (outputs, _, _, gauges) = context.into_parts();
+        let weighed = gauges.iter().find(|(name, _)| *name == "pairs_weighed").unwrap().1;
+        (weighed, outputs[1].iter().map(Delta::len).sum())
+    };
+    let all = (0..width).map(|id| (task(id, 1.0, 1, "x"), 1)).collect();
+    assert_eq!(step(all, names.map(|name| (worker(name, 1), 1)).into()), (15.0, 8));
+    // What nobody reads, then the term of a task, then that of a worker: prices follow, and no pair is weighed.
+    assert_eq!(step(vec![(task(2, 1.0, 1, "x"), -1), (task(2, 1.0, 1, "y"), 1)], Vec::new()), (0.0, 0));
+    let (weighed, prices) = step(vec![(task(2, 1.0, 1, "y"), -1), (task(2, 1.0, 9, "y"), 1)], Vec::new());
+    assert!(weighed == 0.0 && prices > 0, "{weighed}, {prices}");
+    let (weighed, prices) = step(Vec::new(), vec![(worker("bob", 1), -1), (worker("bob", 4), 1)]);
+    assert!(weighed == 0.0 && prices > 0, "{weighed}, {prices}");
+    // What the weight itself reads: the pairs of this task.
+    assert_eq!(step(vec![(task(2, 1.0, 9, "y"), -1), (task(2, 3.0, 9, "y"), 1)], Vec::new()).0, 3.0);
+}
+
+#[test]
 fn weights_beyond_the_bound_are_refused_and_counted() {
     let rule = Rule::Edges { relation: "edges".into(), schema: edges(), columns: [vec![1], vec![2, 3]] };
     let assignment = Assignment::new(sides(false), rule, "edge_score", None, Scale::default()).unwrap();
@@ -371,6 +417,13 @@ fn wrong_expressions_and_scales_are_refused_when_planned() {
     assert_eq!(refused("task_zone", None).0, "weight");
     assert!(refused("task_pai", None).1.contains("did you mean `task_pay`"));
     assert_eq!(refused("1", Some("task_pay")).0, "where");
+    let terms = |task, worker| {
+        let plain = Assignment::new(sides(false), spatial(None), "1", None, Scale::default()).unwrap();
+        plain.with_terms([task, worker]).unwrap_err().0
+    };
+    assert_eq!(terms(Some("worker_skill"), None), "task_term");
+    assert_eq!(terms(Some("task_zone"), None), "task_term");
+    assert_eq!(terms(None, Some("distance_m")), "worker_term");
     for bad in [0.0, -1.0, 0.3, 2.5, f64::NAN, f64::INFINITY] {
         Scale::new(bad).unwrap_err();
     }
@@ -422,6 +475,14 @@ fn a_section_becomes_a_plan() {
         .unwrap(),
         "workers to tasks: greatest sum of task_pay - distance_m in steps of 1/1000000 over (lat, lon) within 2000 m of \
          (lat, lon), nearest 11 where worker_skill > 1"
+    );
+    assert_eq!(
+        planned(&format!(
+            "{both}candidates = 'group'\ntask_group = 'zone'\nweight = '1'\nscale = 1\ntask_term = 'task_pay'\n\
+             worker_term = '-worker_skill'"
+        ))
+        .unwrap(),
+        "workers to tasks: greatest sum of 1 + (task_pay) + (-worker_skill) in steps of 1/1 over equal (zone) and (zone)"
     );
     let path = std::path::Path::new("example.toml");
     engine::pipeline::load(path, DEF.example, &|_| None, &crate::catalogue()).unwrap();

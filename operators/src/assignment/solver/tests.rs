@@ -31,13 +31,16 @@ impl Draw {
 struct World {
     nodes: [BTreeMap<u32, i64>; 2],
     edges: BTreeMap<(u32, u32), i64>,
+    terms: [BTreeMap<u32, i64>; 2],
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Node(usize, u32, i64),
     Gone(usize, u32),
-    Edge(u32, u32, i64),
+    /// Of its own weight; `None` removes it.
+    Edge(u32, u32, Option<i64>),
+    Term(usize, u32, i64),
 }
 
 impl World {
@@ -48,18 +51,31 @@ impl World {
             }
             Op::Gone(side, name) => {
                 self.nodes[side].remove(&name);
+                self.terms[side].remove(&name);
                 self.edges.retain(|(l, r), _| [*l, *r][side] != name);
             }
-            Op::Edge(l, r, w) => {
+            Op::Edge(l, r, Some(w)) => {
                 self.edges.insert((l, r), w);
             }
+            Op::Edge(l, r, None) => {
+                self.edges.remove(&(l, r));
+            }
+            Op::Term(side, name, term) => {
+                self.terms[side].insert(name, term);
+            }
         }
+    }
+
+    /// The weight of an edge, terms included.
+    fn weight(&self, left: u32, right: u32) -> Option<i64> {
+        let term = |side: usize, name: u32| self.terms[side].get(&name).copied().unwrap_or(0);
+        Some(self.edges.get(&(left, right))? + term(LEFT, left) + term(RIGHT, right))
     }
 
     fn problem(&self) -> (Problem, Vec<u32>, Vec<u32>) {
         let names = |side: usize| self.nodes[side].keys().copied().collect::<Vec<u32>>();
         let (left, right) = (names(LEFT), names(RIGHT));
-        let weight = left.iter().map(|l| right.iter().map(|r| *self.edges.get(&(*l, *r)).unwrap_or(&0)).collect());
+        let weight = left.iter().map(|l| right.iter().map(|r| self.weight(*l, *r)).collect());
         let problem = Problem {
             weight: weight.collect(),
             left: self.nodes[LEFT].values().copied().collect(),
@@ -74,7 +90,10 @@ impl World {
         for side in [LEFT, RIGHT] {
             nodes.extend(self.nodes[side].iter().map(|(name, capacity)| Op::Node(side, *name, *capacity)));
         }
-        let mut edges: Vec<Op> = self.edges.iter().map(|((l, r), w)| Op::Edge(*l, *r, *w)).collect();
+        let mut edges: Vec<Op> = self.edges.iter().map(|((l, r), w)| Op::Edge(*l, *r, Some(*w))).collect();
+        for side in [LEFT, RIGHT] {
+            edges.extend(self.terms[side].iter().map(|(name, term)| Op::Term(side, *name, *term)));
+        }
         shuffle(&mut nodes, draw);
         shuffle(&mut edges, draw);
         nodes.extend(edges);
@@ -123,12 +142,14 @@ impl Fed {
                 }
             }
             Op::Edge(l, r, w) => self.solver.set_edge(self.slots[LEFT][&l], self.slots[RIGHT][&r], w),
+            Op::Term(side, name, term) => self.solver.set_term(side, self.slots[side][&name], term),
         }
     }
 
     fn solve(&mut self) -> Repair {
         let repair = self.solver.solve();
         self.solver.check_supports();
+        self.solver.check_lists();
         for certificate in &repair.retired {
             let known = self.certificates.remove(&certificate.key.to_vec());
             assert_eq!(known.as_ref(), Some(certificate), "only what was issued is retired");
@@ -197,8 +218,10 @@ fn expected(world: &World) -> State {
 /// Checks the proof by the stand-alone checker.
 fn check_proof(world: &World, state: &State) {
     let (problem, left, right) = world.problem();
-    let edges =
-        world.edges.iter().map(|((l, r), w)| (left.binary_search(l).unwrap(), right.binary_search(r).unwrap(), *w));
+    let edges = world
+        .edges
+        .keys()
+        .map(|(l, r)| (left.binary_search(l).unwrap(), right.binary_search(r).unwrap(), world.weight(*l, *r).unwrap()));
     let instance = Instance { left: problem.left, right: problem.right, edges: edges.collect() };
     let matches: Vec<_> = state
         .flow
@@ -210,7 +233,8 @@ fn check_proof(world: &World, state: &State) {
     };
     verify(&instance, &matches, (&prices(LEFT, &left), &prices(RIGHT, &right))).unwrap();
     assert!(state.certificates.iter().all(|c| c.primal == c.dual), "a gap");
-    let total: i128 = state.flow.iter().map(|(pair, x)| i128::from(world.edges[pair]) * i128::from(*x)).sum();
+    let total: i128 =
+        state.flow.iter().map(|((l, r), x)| i128::from(world.weight(*l, *r).unwrap()) * i128::from(*x)).sum();
     assert_eq!(total, state.certificates.iter().map(|c| c.primal).sum::<i128>());
 }
 
@@ -222,6 +246,15 @@ struct Kind {
     weight: (i64, i64),
     /// Edges a row redraw sets, in percent of the other side.
     density: u64,
+    /// The greatest term of a node; without terms an edge worth nothing is no edge.
+    term_max: i64,
+}
+
+impl Kind {
+    fn edge(&self, left: u32, right: u32, draw: &mut Draw) -> Op {
+        let weight = Some(draw.range(self.weight.0, self.weight.1));
+        Op::Edge(left, right, weight.filter(|w| *w > 0 || self.term_max > 0))
+    }
 }
 
 fn draw_ops(world: &World, kind: Kind, draw: &mut Draw) -> Vec<Op> {
@@ -245,7 +278,12 @@ fn draw_ops(world: &World, kind: Kind, draw: &mut Draw) -> Vec<Op> {
         }
         4..=6 => {
             if let (Some(l), Some(r)) = (pick(LEFT, draw), pick(RIGHT, draw)) {
-                ops.push(Op::Edge(l, r, draw.range(kind.weight.0, kind.weight.1)));
+                ops.push(kind.edge(l, r, draw));
+            }
+        }
+        7 if kind.term_max > 0 => {
+            if let Some(name) = pick(side, draw) {
+                ops.push(Op::Term(side, name, draw.range(-kind.term_max, kind.term_max)));
             }
         }
         _ => {
@@ -253,7 +291,7 @@ fn draw_ops(world: &World, kind: Kind, draw: &mut Draw) -> Vec<Op> {
             for other in world.nodes[1 - side].keys() {
                 if draw.below(100) < kind.density {
                     let (l, r) = if side == LEFT { (name, *other) } else { (*other, name) };
-                    ops.push(Op::Edge(l, r, draw.range(kind.weight.0, kind.weight.1)));
+                    ops.push(kind.edge(l, r, draw));
                 }
             }
         }
@@ -261,15 +299,20 @@ fn draw_ops(world: &World, kind: Kind, draw: &mut Draw) -> Vec<Op> {
     ops
 }
 
-const KINDS: [Kind; 8] = [
-    Kind { names: 4, capacity_max: 1, weight: (-1, 2), density: 70 },
-    Kind { names: 5, capacity_max: 1, weight: (0, 3), density: 100 },
-    Kind { names: 5, capacity_max: 3, weight: (-1, 3), density: 70 },
-    Kind { names: 7, capacity_max: 1, weight: (1, 1), density: 60 },
-    Kind { names: 6, capacity_max: 4, weight: (1, 2), density: 50 },
-    Kind { names: 8, capacity_max: 2, weight: (-2, 9), density: 30 },
-    Kind { names: 9, capacity_max: 1, weight: (-WEIGHT_MAX, WEIGHT_MAX), density: 80 },
-    Kind { names: 12, capacity_max: 1, weight: (-50, 1000), density: 25 },
+const KINDS: [Kind; 13] = [
+    Kind { names: 4, capacity_max: 1, weight: (-1, 2), density: 70, term_max: 0 },
+    Kind { names: 5, capacity_max: 1, weight: (0, 3), density: 100, term_max: 0 },
+    Kind { names: 5, capacity_max: 3, weight: (-1, 3), density: 70, term_max: 0 },
+    Kind { names: 7, capacity_max: 1, weight: (1, 1), density: 60, term_max: 0 },
+    Kind { names: 6, capacity_max: 4, weight: (1, 2), density: 50, term_max: 0 },
+    Kind { names: 8, capacity_max: 2, weight: (-2, 9), density: 30, term_max: 0 },
+    Kind { names: 9, capacity_max: 1, weight: (-WEIGHT_MAX, WEIGHT_MAX), density: 80, term_max: 0 },
+    Kind { names: 12, capacity_max: 1, weight: (-50, 1000), density: 25, term_max: 0 },
+    Kind { names: 4, capacity_max: 1, weight: (-1, 2), density: 80, term_max: 1 },
+    Kind { names: 5, capacity_max: 3, weight: (-1, 2), density: 70, term_max: 2 },
+    Kind { names: 7, capacity_max: 1, weight: (-3, 6), density: 50, term_max: 3 },
+    Kind { names: 8, capacity_max: 2, weight: (-300, 900), density: 60, term_max: 400 },
+    Kind { names: 6, capacity_max: 1, weight: (-WEIGHT_MAX / 2, WEIGHT_MAX / 2), density: 80, term_max: TERM_MAX },
 ];
 
 #[test]
@@ -344,13 +387,15 @@ fn the_tie_rule_is_the_greatest_flow_in_edge_order() {
     ) {
         let m = right.len();
         if at == left.len() * m {
-            let worth =
-                flow.iter().enumerate().map(|(e, x)| i128::from(problem.weight[e / m][e % m].max(0)) * i128::from(*x));
+            let worth = flow
+                .iter()
+                .enumerate()
+                .map(|(e, x)| i128::from(problem.weight[e / m][e % m].unwrap_or(0).max(0)) * i128::from(*x));
             out.push((worth.sum(), flow.clone()));
             return;
         }
         let (i, j) = (at / m, at % m);
-        let most = if problem.weight[i][j] > 0 { left[i].min(right[j]) } else { 0 };
+        let most = if problem.weight[i][j] > Some(0) { left[i].min(right[j]) } else { 0 };
         for x in 0..=most {
             left[i] -= x;
             right[j] -= x;
@@ -363,7 +408,13 @@ fn the_tie_rule_is_the_greatest_flow_in_edge_order() {
     }
     for run in 0..2_000 {
         let mut draw = Draw(5_000_000 + run);
-        let kind = Kind { names: 3, capacity_max: 1 + (run % 2) as i64, weight: (0, 2), density: 90 };
+        let kind = Kind {
+            names: 3,
+            capacity_max: 1 + (run % 2) as i64,
+            weight: (0, 2),
+            density: 90,
+            term_max: (run % 3) as i64,
+        };
         let (mut world, mut fed) = (World::default(), Fed::default());
         for _ in 0..15 {
             for op in draw_ops(&world, kind, &mut draw) {
@@ -384,10 +435,13 @@ fn the_tie_rule_is_the_greatest_flow_in_edge_order() {
 
 #[test]
 fn values_equal_those_of_other_solvers() {
+    let mut instances = 0;
     for run in 0..400 {
         let mut draw = Draw(9_000_000 + run);
         let names = 5 + draw.below(30) as u32;
-        let kind = Kind { names, capacity_max: 1, weight: (-300, 1_000), density: [20, 60, 100][run as usize % 3] };
+        let (capacity_max, density) = ([1, 1, 3][run as usize % 3], [20, 60, 100][run as usize / 3 % 3]);
+        let names = if capacity_max > 1 { names / 2 } else { names };
+        let kind = Kind { names, capacity_max, weight: (-300, 1_000), density, term_max: (run % 2 * 200) as i64 };
         let (mut world, mut fed) = (World::default(), Fed::default());
         for step in 0..60 {
             for op in draw_ops(&world, kind, &mut draw) {
@@ -400,17 +454,24 @@ fn values_equal_those_of_other_solvers() {
             if step % 2 == 0 {
                 continue;
             }
+            instances += 1;
             let total: i128 = state.certificates.iter().map(|c| c.primal).sum();
-            let (problem, left, right) = world.problem();
-            let size = left.len().max(right.len());
+            let (problem, ..) = world.problem();
+            // To the others a unit of capacity is a node.
+            let units = |capacities: &[i64]| -> Vec<usize> {
+                capacities.iter().enumerate().flat_map(|(i, c)| std::iter::repeat_n(i, *c as usize)).collect()
+            };
+            let (rows, columns) = (units(&problem.left), units(&problem.right));
+            let size = rows.len().max(columns.len());
             if size == 0 {
                 continue;
             }
-            let weight = |i: usize, j: usize| {
-                if i < left.len() && j < right.len() { problem.weight[i][j].max(0) } else { 0 }
+            let weight = |i: usize, j: usize| match (rows.get(i), columns.get(j)) {
+                (Some(i), Some(j)) => problem.weight[*i][*j].unwrap_or(0).max(0),
+                _ => 0,
             };
-            let rows = (0..size).map(|i| (0..size).map(|j| weight(i, j)).collect::<Vec<i64>>());
-            let matrix = pathfinding::matrix::Matrix::from_rows(rows).unwrap();
+            let matrix = (0..size).map(|i| (0..size).map(|j| weight(i, j)).collect::<Vec<i64>>());
+            let matrix = pathfinding::matrix::Matrix::from_rows(matrix).unwrap();
             let (other, _) = pathfinding::kuhn_munkres::kuhn_munkres(&matrix);
             assert_eq!(total, i128::from(other), "pathfinding, run {run}");
             let costs: Vec<f64> = (0..size * size).map(|e| -weight(e / size, e % size) as f64).collect();
@@ -420,6 +481,7 @@ fn values_equal_those_of_other_solvers() {
             assert_eq!(total, i128::from(other), "lapjv, run {run}");
         }
     }
+    assert!(instances >= 10_000, "{instances}");
 }
 
 #[test]
@@ -430,10 +492,10 @@ fn capacities_can_be_huge() {
         Op::Node(LEFT, 2, CAPACITY_MAX),
         Op::Node(RIGHT, 1, CAPACITY_MAX),
         Op::Node(RIGHT, 2, 7),
-        Op::Edge(1, 1, WEIGHT_MAX),
-        Op::Edge(1, 2, WEIGHT_MAX),
-        Op::Edge(2, 1, WEIGHT_MAX - 1),
-        Op::Edge(2, 2, 5),
+        Op::Edge(1, 1, Some(WEIGHT_MAX)),
+        Op::Edge(1, 2, Some(WEIGHT_MAX)),
+        Op::Edge(2, 1, Some(WEIGHT_MAX - 1)),
+        Op::Edge(2, 2, Some(5)),
     ] {
         fed.apply(op);
     }
