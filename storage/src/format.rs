@@ -21,7 +21,7 @@ pub(crate) const JOURNAL: &str = "journal";
 pub(crate) const FAMILIES: [&str; 6] = [META, REMAP, COMMIT, CHANGES, ROWS, JOURNAL];
 
 /// Whether changes are kept as history or only until they are applied: the first byte of their keys, so that each
-/// sort is trimmed, and ingested, by itself.
+/// sort is trimmed by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
     History = 0,

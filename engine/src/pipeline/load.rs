@@ -51,7 +51,7 @@ pub const STORE_OPTIONS: [OptionDef; 2] = [
         name: "apply_rows",
         shape: "int64",
         default: Some("2000000"),
-        doc: "When a relation has this many changed rows in memory, or 64 MiB of them, they are moved into sorted files.",
+        doc: "When this many changed rows of a relation, or 64 MiB of them, are not yet in sorted files, they are moved there.",
     },
 ];
 
