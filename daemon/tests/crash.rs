@@ -20,8 +20,6 @@ const POINTS: &[&str] = &[
     "stage_written",
     "commit",
     "committed",
-    "ingest",
-    "ingested",
     "apply_written",
     "apply_ingested",
 ];

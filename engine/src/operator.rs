@@ -117,11 +117,7 @@ impl Context {
     /// routing columns (empty for [`crate::plan::Route::One`]): they say which shard owns the entry. The entry is
     /// found again under `partition ‖ suffix`. The last write of an epoch wins.
     pub fn put_state(&mut self, partition: &[u8], suffix: &[u8], value: Option<&[u8]>) {
-        let mut key = Vec::with_capacity(2 + partition.len() + suffix.len());
-        key.extend_from_slice(&shard_of(partition).to_be_bytes());
-        key.extend_from_slice(partition);
-        key.extend_from_slice(suffix);
-        self.state.push(&key, None, value);
+        self.state.push_joined([&shard_of(partition).to_be_bytes(), partition, suffix], None, value);
     }
 
     /// Reports a row the operator refuses (+1), or takes such a report back (−1) when a table's row goes.

@@ -145,9 +145,10 @@ pub struct Settings {
     pub epochs_in_flight_max: usize,
     /// Epochs that can be read with `as_of` and whose changes can be subscribed to. `[retain] epochs`, default 1,000.
     pub retain_epochs: u64,
-    /// An epoch that changes at least this many rows is staged as a sorted file. `[store] stage_rows`, default 50,000.
+    /// An epoch that changes at least this many rows is appended to a file beside RocksDB instead of going through its
+    /// log, as is any of 256 KiB. `[store] stage_rows`, default 50,000.
     pub stage_rows: usize,
-    /// A relation's changed rows in memory beyond this are moved to disk. `[store] apply_rows`, default 500,000.
+    /// A relation's changed rows in memory beyond this are moved to disk. `[store] apply_rows`, default 2,000,000.
     pub apply_rows: usize,
 }
 
@@ -159,7 +160,7 @@ impl Default for Settings {
             epochs_in_flight_max: 4,
             retain_epochs: 1_000,
             stage_rows: 50_000,
-            apply_rows: 500_000,
+            apply_rows: 2_000_000,
         }
     }
 }

@@ -125,9 +125,14 @@ impl ExactSum {
                 return self.total().value();
             }
         }
-        // `as` rounds to nearest even, and the scaling is exact: a sum is a multiple of 2^-1074, so one that is
-        // subnormal had few enough bits to need no rounding.
-        self.window as f64 * power_of_two(i32::from(self.base)) + 0.0
+        // The top 64 bits, the lowest of them set if anything below is: `as` then rounds to nearest even as the whole
+        // would. The scaling is exact: a sum is a multiple of 2^-1074, so one that is subnormal had few enough bits to
+        // need no rounding.
+        let magnitude = self.window.unsigned_abs();
+        let below = 64 - ((magnitude >> 64) as u64).leading_zeros();
+        let head = (magnitude >> below) as u64 | u64::from(magnitude & ((1 << below) - 1) != 0);
+        let value = head as f64 * power_of_two(i32::from(self.base) + below as i32);
+        if self.window < 0 { -value } else { value }
     }
 
     /// One form for one sum: however it was reached, equal sums give equal bytes.
@@ -135,12 +140,15 @@ impl ExactSum {
         let counts = self.wide.as_ref().map_or([0; 3], |w| [w.nan, w.plus, w.minus]);
         let special = counts != [0; 3];
         let wide = self.wide.as_ref().is_some_and(|w| w.limbs.iter().any(|l| *l != 0));
-        let (bytes, exponent, negative) = if wide {
-            self.total().odd_magnitude()
+        let (narrow_bytes, wide_bytes);
+        let (bytes, exponent, negative): (&[u8], i32, bool) = if wide {
+            let (bytes, exponent, negative) = self.total().odd_magnitude();
+            wide_bytes = bytes;
+            (&wide_bytes, exponent, negative)
         } else {
             let zeros = if self.window == 0 { 0 } else { self.window.trailing_zeros() };
-            let magnitude = (self.window >> zeros).unsigned_abs();
-            (magnitude.to_le_bytes().to_vec(), i32::from(self.base) + zeros as i32, self.window < 0)
+            narrow_bytes = (self.window >> zeros).unsigned_abs().to_le_bytes();
+            (&narrow_bytes, i32::from(self.base) + zeros as i32, self.window < 0)
         };
         let len = bytes.iter().rposition(|b| *b != 0).map_or(0, |p| p + 1);
         let exponent = if len == 0 { 0 } else { exponent as i16 };

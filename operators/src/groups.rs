@@ -83,6 +83,30 @@ impl Groups {
         }
     }
 
+    /// The order of groups by their keys' bytes, as positions in the slice.
+    pub fn order(&self, groups: &[u32]) -> Vec<u32> {
+        let places = 0..groups.len() as u32;
+        match &self.table {
+            Table::Int { keys, null, .. } => {
+                let mut order: Vec<(i64, u32)> = groups.iter().map(|g| keys[*g as usize]).zip(places).collect();
+                order.sort_unstable_by_key(|(key, _)| *key);
+                let mut order: Vec<u32> = order.into_iter().map(|(_, place)| place).collect();
+                // The null group stands among the zeros by now.
+                let is_null = |place: &u32| Some(groups[*place as usize]) == *null;
+                if let Some(at) = null.and_then(|_| order.iter().position(is_null)) {
+                    order[..=at].rotate_right(1);
+                }
+                order
+            }
+            Table::Bytes { keys, .. } => {
+                let key = |place: u32| &keys[groups[place as usize] as usize];
+                let mut order: Vec<u32> = places.collect();
+                order.sort_unstable_by(|a, b| key(*a).cmp(key(*b)));
+                order
+            }
+        }
+    }
+
     /// The number of the group with these key bytes.
     pub fn number_of_key(&mut self, key: &[u8]) -> u32 {
         let free = &mut self.free;
@@ -199,6 +223,23 @@ mod tests {
             fast.key(number, &mut key);
             assert_eq!(key, rows.row(i).data());
             assert_eq!(fast.number_of_key(&key), number);
+        }
+    }
+
+    #[test]
+    fn the_order_of_groups_is_that_of_their_bytes() {
+        for types in [&[Type::Int64][..], &[Type::Int64, Type::Int64]] {
+            let mut groups = Groups::new(types);
+            let column = Arc::new(Int64Array::from(vec![Some(7), Some(0), None, Some(-3), Some(i64::MIN)])) as ArrayRef;
+            let mut numbers = Vec::new();
+            groups.number(&vec![column; types.len()], &mut numbers);
+            let key = |place: u32| {
+                let mut key = Vec::new();
+                groups.key(numbers[place as usize], &mut key);
+                key
+            };
+            let keys: Vec<Vec<u8>> = groups.order(&numbers).into_iter().map(key).collect();
+            assert!(keys.len() == 5 && keys.is_sorted(), "{keys:?}");
         }
     }
 }

@@ -4,6 +4,7 @@
 //! next open, rows that are taken in twice are the same rows, and what was applied is noted after it was.
 
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -15,10 +16,13 @@ use types::Epoch;
 use crate::format::{self, Class};
 use crate::run::{self, Run};
 use crate::store::Shared;
-use crate::{CrashPoint, Error, Options, RelationId, lock, open};
+use crate::{CrashPoint, Error, Options, RelationId, lock, open, past};
 
-/// Runs below this are merged by the commit that adds them, others here.
-const SMALL_RUN_BYTES: usize = 512 << 10;
+/// Runs below this are merged by the commits that add them, others here.
+const SMALL_RUN_BYTES: usize = 64 << 10;
+/// So many runs of about one size are merged to one, of the next size. With each size they were merged at, rows have
+/// been copied once; a lookup asks the filters of all runs. Sixteen is few copies and still few runs.
+const MERGED_TOGETHER: usize = 16;
 /// With this much in all runs together, the largest relation is moved.
 const RUNS_BYTES_SOFT: usize = 256 << 20;
 /// With this much, commits wait.
@@ -86,12 +90,21 @@ impl Bell {
     }
 }
 
+/// So much was logged of a relation: more than its runs hold, when versions are left out of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Logged {
+    pub rows: u64,
+    pub bytes: u64,
+}
+
 /// How far the background thread is, and what is left for it.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     applied: AtomicU64,
     /// Deletions in `rows` that were not swept, by relation number.
     tombstones: Mutex<Vec<u64>>,
+    /// What was logged and is not in `rows`, by relation number.
+    logged: Mutex<Vec<Logged>>,
     /// Up to which epoch old changes have been forgotten, by class.
     trimmed: [AtomicU64; 2],
     /// Below which epoch commit records and remaps have been forgotten. Not the same: they are needed for as long as
@@ -134,6 +147,37 @@ impl Work {
         all[index] += count;
     }
 
+    /// Counts what a commit logged.
+    pub(crate) fn add_logged(&self, relation: RelationId, more: Logged) {
+        let mut all = lock(&self.logged);
+        let index = relation.0 as usize;
+        if all.len() <= index {
+            all.resize(index + 1, Logged::default());
+        }
+        all[index].rows += more.rows;
+        all[index].bytes += more.bytes;
+    }
+
+    fn logged(&self, index: usize) -> Logged {
+        lock(&self.logged).get(index).copied().unwrap_or_default()
+    }
+
+    fn take_logged(&self, relation: RelationId, less: Logged) {
+        if let Some(one) = lock(&self.logged).get_mut(relation.0 as usize) {
+            one.rows -= less.rows;
+            one.bytes -= less.bytes;
+        }
+    }
+
+    /// Commit records below this are forgotten.
+    pub(crate) fn log_trimmed(&self) -> Epoch {
+        self.log_trimmed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_log_trimmed(&self, epoch: Epoch) {
+        self.log_trimmed.store(epoch, Ordering::Release);
+    }
+
     fn tombstones(&self, relation: RelationId) -> u64 {
         lock(&self.tombstones).get(relation.0 as usize).copied().unwrap_or(0)
     }
@@ -144,15 +188,23 @@ impl Work {
 }
 
 /// What is noted of a relation whose rows were moved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Applied {
-    /// All changes up to this epoch are in `rows`.
-    pub epoch: Epoch,
-    /// Deletions among them that have not been swept.
+    /// Deletions in `rows` that have not been swept.
     pub tombstones: u64,
+    /// As of which epochs the relation is whole in `rows` (see [`Past`](crate::past::Past)), ascending.
+    pub epochs: Vec<Epoch>,
+}
+
+impl Applied {
+    /// All changes up to this epoch are in `rows`.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epochs.last().copied().unwrap_or_default()
+    }
 }
 
 const REDO_FROM: &[u8] = b"redo-from";
+const LOG_FROM: &[u8] = b"log-from";
 
 fn applied_key(relation: RelationId) -> Vec<u8> {
     [b"applied/".as_slice(), &relation.0.to_be_bytes()].concat()
@@ -160,26 +212,40 @@ fn applied_key(relation: RelationId) -> Vec<u8> {
 
 /// What was noted of a relation.
 pub(crate) fn read_applied(shared: &Shared, relation: RelationId) -> Result<Applied, Error> {
-    let [epoch, tombstones] = read_numbers(shared, &applied_key(relation), "what was applied")?;
-    Ok(Applied { epoch, tombstones })
+    let numbers = read_numbers(shared, &applied_key(relation), "what was applied")?;
+    Ok(numbers.split_first().map_or_else(Applied::default, |(tombstones, epochs)| Applied {
+        tombstones: *tombstones,
+        epochs: epochs.to_vec(),
+    }))
+}
+
+fn put_applied(shared: &Shared, batch: &mut WriteBatch, relation: RelationId, applied: &Applied) {
+    let numbers: Vec<u64> = std::iter::once(applied.tombstones).chain(applied.epochs.iter().copied()).collect();
+    put_numbers(shared, batch, &applied_key(relation), &numbers);
 }
 
 /// The epoch from which commit records may name changes that are not in `rows`.
 pub(crate) fn read_redo_from(shared: &Shared) -> Result<Epoch, Error> {
-    let [epoch] = read_numbers(shared, REDO_FROM, "the start of what is to be redone")?;
-    Ok(epoch)
+    let numbers = read_numbers(shared, REDO_FROM, "the start of what is to be redone")?;
+    Ok(numbers.first().copied().unwrap_or_default())
 }
 
-fn read_numbers<const N: usize>(shared: &Shared, key: &[u8], subject: &str) -> Result<[u64; N], Error> {
+/// The epoch below which commit records were forgotten.
+pub(crate) fn read_log_from(shared: &Shared) -> Result<Epoch, Error> {
+    let numbers = read_numbers(shared, LOG_FROM, "the start of the log")?;
+    Ok(numbers.first().copied().unwrap_or_default())
+}
+
+/// None, if there is no such record.
+fn read_numbers(shared: &Shared, key: &[u8], subject: &str) -> Result<Vec<u64>, Error> {
     let Some(value) = shared.db.get_cf(shared.family(format::META), key).map_err(|e| Error::read(subject, &e))? else {
-        return Ok([0; N]);
+        return Ok(Vec::new());
     };
-    let body = format::open(key, &value, || subject.to_owned())?;
-    if body.len() != 8 * N {
+    let (numbers, rest) = format::open(key, &value, || subject.to_owned())?.as_chunks::<8>();
+    if numbers.is_empty() || !rest.is_empty() {
         return Err(Error::damaged(subject, "it cannot be read"));
     }
-    let (numbers, _) = body.as_chunks::<8>();
-    Ok(std::array::from_fn(|i| u64::from_le_bytes(numbers[i])))
+    Ok(numbers.iter().map(|n| u64::from_le_bytes(*n)).collect())
 }
 
 fn put_numbers(shared: &Shared, batch: &mut WriteBatch, key: &[u8], numbers: &[u64]) {
@@ -192,35 +258,43 @@ fn put_numbers(shared: &Shared, batch: &mut WriteBatch, key: &[u8], numbers: &[u
 }
 
 /// Adds an epoch's runs at the end of a list: how many of the last runs are taken away, and what comes instead. Small
-/// runs are merged geometrically, so there are only ever a few; what has grown large is left to the background.
-pub(crate) fn grow(list: &[Arc<Run>], new: Vec<Run>, horizon: Epoch) -> (usize, Vec<Arc<Run>>) {
+/// runs are merged here, so there are only ever a few; what has grown large is left to the background. `asked` as for
+/// [`Run::new`].
+pub(crate) fn grow(list: &[Arc<Run>], new: Vec<Run>, horizon: Epoch, asked: bool) -> (usize, Vec<Arc<Run>>) {
     let new: Vec<Arc<Run>> = new.into_iter().map(Arc::new).collect();
-    let [one] = new.as_slice() else { return (0, new) };
-    if one.bytes() >= SMALL_RUN_BYTES {
-        return (0, new);
+    let small = list.iter().rev().take_while(|r| r.bytes() < SMALL_RUN_BYTES).count();
+    let together: Vec<_> = list[list.len() - small..].iter().chain(&new).cloned().collect();
+    let ours = new.iter().all(|r| r.bytes() < SMALL_RUN_BYTES);
+    match mergeable(&together).filter(|at| ours && *at < small) {
+        Some(at) => (small - at, vec![Arc::new(run::merge(&together[at..], horizon, asked))]),
+        None => (0, new),
     }
-    let (mut at, mut bytes) = (list.len(), one.bytes());
-    while at > 0 && list[at - 1].bytes() < SMALL_RUN_BYTES && list[at - 1].bytes() <= 2 * bytes {
-        at -= 1;
-        bytes += list[at].bytes();
+}
+
+/// Where the last runs of a list begin that should become one: the fewest of which there are enough of one size. Sizes
+/// are told apart by powers of sixteen; smaller runs between them are taken along.
+fn mergeable(list: &[Arc<Run>]) -> Option<usize> {
+    let size = |at: usize| list[at].bytes().max(1).ilog2() / MERGED_TOGETHER.ilog2();
+    let (mut at, mut largest) = (list.len(), 0);
+    while at > 0 {
+        largest = largest.max(size(at - 1));
+        while at > 0 && size(at - 1) <= largest {
+            at -= 1;
+        }
+        if list.len() - at >= MERGED_TOGETHER {
+            return Some(at);
+        }
     }
-    if at == list.len() {
-        return (0, new);
-    }
-    let together: Vec<_> = list[at..].iter().chain(&new).cloned().collect();
-    (list.len() - at, vec![Arc::new(run::merge(&together, horizon))])
+    None
 }
 
 /// The large runs that should become one: a range of the list, if there is one. Never reaches into the small ones at
 /// the end, which belong to the commits.
-fn mergeable(list: &[Arc<Run>]) -> Option<std::ops::Range<usize>> {
+fn mergeable_large(list: &[Arc<Run>]) -> Option<Range<usize>> {
     let end = list.iter().rposition(|r| r.bytes() >= SMALL_RUN_BYTES)? + 1;
-    let (mut at, mut bytes) = (end - 1, list[end - 1].bytes());
-    while at > 0 && list[at - 1].bytes() <= 2 * bytes && bytes + list[at - 1].bytes() <= Options::APPLY_BYTES {
-        at -= 1;
-        bytes += list[at].bytes();
-    }
-    (end - at > 1).then_some(at..end)
+    let from = mergeable(&list[..end])?;
+    // What would be moved into `rows` next is not worth merging, nor is what cannot be one run.
+    (bytes_of(&list[from..end]) < Options::APPLY_BYTES).then_some(from..end)
 }
 
 fn runs_bytes(shared: &Shared) -> usize {
@@ -240,15 +314,16 @@ fn due(shared: &Shared) -> Option<RelationId> {
     let memory = shared.memory();
     let committed = shared.committed();
     let pending_max = shared.options.retain_epochs.clamp(PENDING_EPOCHS_MIN, PENDING_EPOCHS_MAX);
-    let is_due = |runs: &[Arc<Run>]| {
-        rows_of(runs) >= shared.options.apply_rows.max(1)
-            || bytes_of(runs) >= Options::APPLY_BYTES
+    let is_due = |index: usize, runs: &[Arc<Run>]| {
+        let logged = shared.work.logged(index);
+        (logged.rows >= shared.options.apply_rows.max(1) as u64 && !runs.is_empty())
+            || (logged.bytes >= Options::APPLY_BYTES as u64 && !runs.is_empty())
             || runs.first().is_some_and(|r| r.min_epoch + pending_max < committed)
     };
     // The one that reaches back furthest: so each gets its turn, and the log to be redone is shortened soonest.
     let oldest = |runs: &[Arc<Run>]| runs.first().map_or(Epoch::MAX, |r| r.min_epoch);
     let all = || memory.iter().enumerate();
-    let found = all().filter(|(_, runs)| is_due(runs)).min_by_key(|(_, runs)| oldest(runs)).or_else(|| {
+    let found = all().filter(|(index, runs)| is_due(*index, runs)).min_by_key(|(_, runs)| oldest(runs)).or_else(|| {
         let full = runs_bytes(shared) >= RUNS_BYTES_SOFT;
         all().max_by_key(|(_, runs)| bytes_of(runs)).filter(|_| full)
     });
@@ -257,7 +332,7 @@ fn due(shared: &Shared) -> Option<RelationId> {
 
 fn wants(shared: &Shared) -> bool {
     due(shared).is_some()
-        || shared.memory().iter().any(|runs| mergeable(runs).is_some())
+        || shared.memory().iter().any(|runs| mergeable_large(runs).is_some())
         || Class::ALL.into_iter().any(|class| trim_bound(shared, class).is_some())
         || log_bound(shared).is_some()
 }
@@ -273,16 +348,20 @@ fn trim_bound(shared: &Shared, class: Class) -> Option<Epoch> {
     let runs =
         shared.relations.iter().filter(|r| shared.is_state(r.id) == state).flat_map(|r| memory[r.id.0 as usize].iter());
     let pending = runs.map(|r| r.min_epoch).min();
-    let bound = shared.retention.since_of(state).min(pending.map_or(Epoch::MAX, |p| p - 1));
+    let mut bound = shared.retention.since_of(state).min(pending.map_or(Epoch::MAX, |p| p - 1));
+    if !state {
+        bound = bound.min(shared.past_needs_after());
+    }
     let trimmed = shared.work.trimmed[class as usize].load(Ordering::Relaxed);
     (bound >= trimmed.saturating_add(trim_step(shared))).then_some(bound)
 }
 
 /// Below which epoch commit records and remaps should be forgotten now. Those of the horizon are kept, since it can be
-/// read, and those of epochs that are to be redone, whichever class they are of.
+/// read, those of epochs that are to be redone, whichever class they are of, and those whose changes are needed to read
+/// an old epoch.
 fn log_bound(shared: &Shared) -> Option<Epoch> {
-    let bound = shared.retention.since().min(redo_from(shared, None).saturating_sub(1));
-    let trimmed = shared.work.log_trimmed.load(Ordering::Relaxed);
+    let bound = shared.past_needs_after().min(redo_from(shared, None).saturating_sub(1));
+    let trimmed = shared.work.log_trimmed();
     (bound >= trimmed.saturating_add(trim_step(shared))).then_some(bound)
 }
 
@@ -388,9 +467,11 @@ impl Applier {
         let mut any = false;
         for info in &shared.relations {
             let list = shared.memory()[info.id.0 as usize].clone();
-            let Some(range) = mergeable(&list) else { continue };
-            let horizon = shared.retention.since_of(shared.is_state(info.id));
-            let merged = Arc::new(run::merge(&list[range.clone()], horizon));
+            let Some(range) = mergeable_large(&list) else { continue };
+            let state = shared.is_state(info.id);
+            let horizon = shared.retention.apart_since_of(state);
+            shared.past.leave_out(info.id, horizon);
+            let merged = Arc::new(run::merge(&list[range.clone()], horizon, !state));
             shared.update_runs(info.id, |now| {
                 // The runs taken stand in the list together: commits only touch what comes after them.
                 let at = now
@@ -410,9 +491,11 @@ impl Applier {
     /// Moves a relation's runs into `rows`.
     fn apply(&mut self, relation: RelationId) -> Result<(), Error> {
         let shared = self.shared.clone();
+        let logged = shared.work.logged(relation.0 as usize);
         let runs = shared.memory()[relation.0 as usize].clone();
         let Some(epoch) = runs.iter().map(|r| r.max_epoch).max() else { return Ok(()) };
-        let horizon = shared.retention.since_of(shared.is_state(relation));
+        let horizon = shared.retention.apart_since_of(shared.is_state(relation));
+        shared.past.leave_out(relation, horizon);
         let keys = open::row_keys(&shared, relation);
         let (mut key, mut value) = (Vec::new(), Vec::new());
         let mut tombstones = 0;
@@ -434,7 +517,7 @@ impl Applier {
                 self.rows_in_memtable = false;
             }
             let path = open::staging(&shared.path).join(format!("rows-{}-{epoch}.sst", relation.0));
-            let written = shared.write_sst(&shared.rows_options, &path, |sst| {
+            let written = shared.write_sst(&shared.rows_file_options, &path, |sst| {
                 run::for_each_kept(&runs, horizon, |e| {
                     keys.write(&mut key, e.key, e.epoch);
                     format::write_row(&mut value, e.row);
@@ -454,10 +537,15 @@ impl Applier {
             shared.at(CrashPoint::ApplyIngested);
         }
         shared.work.add_tombstones(relation, tombstones);
-        put_numbers(&shared, &mut batch, &applied_key(relation), &[epoch, shared.work.tombstones(relation)]);
+        let since = if shared.is_state(relation) { epoch } else { shared.retention.since() };
+        let epochs = past::with_applied(shared.past.all_applied(relation), epoch, since);
+        let applied = Applied { tombstones: shared.work.tombstones(relation), epochs };
+        put_applied(&shared, &mut batch, relation, &applied);
         let redo_from = redo_from(&shared, Some((relation, epoch)));
         put_numbers(&shared, &mut batch, REDO_FROM, &[redo_from]);
         shared.write(batch, false, "the applier's note")?;
+        shared.past.set_applied(relation, applied.epochs);
+        shared.work.take_logged(relation, logged);
         shared.update_runs(relation, |now| now.iter().filter(|r| r.max_epoch > epoch).cloned().collect());
         shared.work.applied.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -480,6 +568,9 @@ impl Applier {
                 .delete_file_in_range_cf(shared.family(format::CHANGES), first, end)
                 .map_err(|e| Error::failed("remove", "files of old changes", e))?;
             shared.work.trimmed[class as usize].store(bound, Ordering::Relaxed);
+            // A segment holds both classes.
+            let both = Class::ALL.map(|class| shared.work.trimmed[class as usize].load(Ordering::Relaxed));
+            shared.segments.trim(both[0].min(both[1]))?;
         }
         if let Some(bound) = log_bound(&shared) {
             shared.at(CrashPoint::Trim);
@@ -488,8 +579,10 @@ impl Applier {
             batch.delete_range_cf(shared.family(format::COMMIT), format::epoch_key(0), below);
             batch.delete_range_cf(shared.family(format::REMAP), format::epoch_key(0), below);
             put_numbers(&shared, &mut batch, REDO_FROM, &[redo_from(&shared, None)]);
+            put_numbers(&shared, &mut batch, LOG_FROM, &[bound]);
+            // Before they are gone: who reads an old epoch begins behind them.
+            shared.work.set_log_trimmed(bound);
             shared.write(batch, false, "trimming")?;
-            shared.work.log_trimmed.store(bound, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -571,7 +664,7 @@ impl Applier {
                 *now
             };
             let applied = read_applied(&shared, relation)?;
-            put_numbers(&shared, &mut batch, &applied_key(relation), &[applied.epoch, left]);
+            put_applied(&shared, &mut batch, relation, &Applied { tombstones: left, ..applied });
         }
         if !batch.is_empty() {
             shared.write(batch, false, "the sweep")?;

@@ -30,12 +30,13 @@ impl Changes {
 
     fn read(&self, epoch: Epoch) -> Result<Option<ChangeSet>, Error> {
         let shared = self.store.shared();
-        let commit = shared.commit_record(epoch)?.relations[self.relation.0 as usize];
+        let record = shared.commit_record(epoch)?;
+        let commit = record.relations[self.relation.0 as usize];
         if commit.chunks == 0 {
             return Ok(None);
         }
         let mut set = ChangeSet::new();
-        store::read_changes(shared, epoch, self.relation, commit.chunks, |key, row| set.push(key, None, row))?;
+        store::read_changes(shared, epoch, &record, self.relation, |key, row| set.push(key, None, row))?;
         if set.len() as u64 != commit.changes {
             return Err(Error::damaged(
                 format!("the changes of `{}` in epoch {epoch}", shared.relations[self.relation.0 as usize].name),

@@ -9,7 +9,7 @@ use types::{Digest, Epoch};
 use crate::{Error, RelationId};
 
 /// The store's format. One more whenever anything in this file changes its meaning.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 /// The column families.
 pub(crate) const META: &str = "meta";
@@ -21,7 +21,7 @@ pub(crate) const JOURNAL: &str = "journal";
 pub(crate) const FAMILIES: [&str; 6] = [META, REMAP, COMMIT, CHANGES, ROWS, JOURNAL];
 
 /// Whether changes are kept as history or only until they are applied: the first byte of their keys, so that each
-/// sort is trimmed, and ingested, by itself.
+/// sort is trimmed by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
     History = 0,
@@ -34,8 +34,8 @@ impl Class {
 
 /// Chunks are closed when they reach this size.
 pub(crate) const CHUNK_BYTES: usize = 256 << 10;
-/// Where the crc stands at the head of a chunk.
-pub(crate) const CHUNK_HEADER: usize = 4;
+/// At the head of a chunk stand its crc and its length, both in four bytes.
+pub(crate) const CHUNK_HEADER: usize = 8;
 
 pub(crate) fn epoch_key(epoch: Epoch) -> [u8; 8] {
     epoch.to_be_bytes()
@@ -64,18 +64,6 @@ pub(crate) fn change_prefix(class: Class, epoch: Epoch) -> [u8; 9] {
     key
 }
 
-/// The name of the file in which a large epoch's changes of a class are staged.
-pub(crate) fn staged_name(epoch: Epoch, class: Class) -> String {
-    format!("changes-{epoch}-{}.sst", class as u8)
-}
-
-/// The epoch and class of a staged file's name.
-pub(crate) fn parse_staged(name: &str) -> Option<(Epoch, Class)> {
-    let (epoch, class) = name.strip_prefix("changes-")?.strip_suffix(".sst")?.split_once('-')?;
-    let class = Class::ALL.into_iter().find(|c| class == (*c as u8).to_string())?;
-    Some((epoch.parse().ok()?, class))
-}
-
 pub(crate) fn crc(key: &[u8], rest: &[u8]) -> u32 {
     let mut h = crc32fast::Hasher::new();
     h.update(key);
@@ -87,6 +75,19 @@ pub(crate) fn crc(key: &[u8], rest: &[u8]) -> u32 {
 pub(crate) fn seal(key: &[u8], value: &mut [u8]) {
     let sum = crc(key, &value[4..]);
     value[..4].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// Puts length and crc at the head of a chunk, where room was left for them.
+pub(crate) fn seal_chunk(key: &[u8], chunk: &mut [u8]) {
+    let length = u32::try_from(chunk.len()).expect("a chunk under 4 GiB");
+    chunk[4..CHUNK_HEADER].copy_from_slice(&length.to_le_bytes());
+    seal(key, chunk);
+}
+
+/// The length of a chunk, head and all, by its head. At least that of the head.
+pub(crate) fn chunk_length(head: &[u8; CHUNK_HEADER]) -> usize {
+    let length = u32::from_le_bytes(head[4..].try_into().expect("four bytes")) as usize;
+    length.max(CHUNK_HEADER)
 }
 
 /// The value behind its crc, if the crc is right.
@@ -103,6 +104,7 @@ pub(crate) fn open<'a>(key: &[u8], value: &'a [u8], subject: impl FnOnce() -> St
 }
 
 /// Appends an integer in 7-bit groups, least first.
+#[inline]
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut v: u64) {
     while v >= 0x80 {
         out.push(v as u8 | 0x80);
@@ -112,6 +114,7 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut v: u64) {
 }
 
 /// Reads one and moves past it. `None` if the bytes end or it does not fit.
+#[inline]
 pub(crate) fn take_varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
     let first = *bytes.get(*at)?;
     *at += 1;
@@ -149,8 +152,8 @@ pub(crate) struct CommitRecord {
     /// The oldest epoch that may still be read once this one is durable. Compaction never goes beyond what the
     /// newest durable record allows, so a store opened with a longer retention knows what it does not have.
     pub horizon: Epoch,
-    /// Whether the changes went through staged files.
-    pub staged: bool,
+    /// Where the changes begin in their segment, if that is where they went.
+    pub staged: Option<u64>,
     /// Every relation, by number, changed or not: any one record tells all digests.
     pub relations: Vec<RelationCommit>,
 }
@@ -161,7 +164,8 @@ impl CommitRecord {
         let mut out = vec![0; 4];
         out.extend_from_slice(&self.previous.to_le_bytes());
         out.extend_from_slice(&self.horizon.to_le_bytes());
-        out.push(u8::from(self.staged));
+        out.push(u8::from(self.staged.is_some()));
+        out.extend_from_slice(&self.staged.unwrap_or_default().to_le_bytes());
         for r in &self.relations {
             out.extend_from_slice(&r.digest.sum.to_le_bytes());
             out.extend_from_slice(&r.digest.rows.to_le_bytes());
@@ -181,7 +185,8 @@ impl CommitRecord {
         let parsed = (|| {
             let (previous, body) = body.split_first_chunk::<4>()?;
             let (horizon, body) = body.split_first_chunk::<8>()?;
-            let (staged, mut body) = body.split_first()?;
+            let (staged, body) = body.split_first()?;
+            let (offset, mut body) = body.split_first_chunk::<8>()?;
             let mut list = Vec::with_capacity(relations);
             while !body.is_empty() {
                 let (sum, rest) = body.split_first_chunk::<16>()?;
@@ -196,7 +201,7 @@ impl CommitRecord {
             (list.len() == relations).then(|| CommitRecord {
                 previous: u32::from_le_bytes(*previous),
                 horizon: u64::from_le_bytes(*horizon),
-                staged: *staged != 0,
+                staged: (*staged != 0).then(|| u64::from_le_bytes(*offset)),
                 relations: list,
             })
         })();
@@ -316,7 +321,7 @@ mod tests {
     #[test]
     fn commit_records_come_back_and_notice_any_flipped_bit() {
         let one = RelationCommit { digest: Digest { sum: 7 << 100, rows: 9 }, changes: 300, chunks: 2 };
-        let record = CommitRecord { previous: 5, horizon: 3, staged: true, relations: vec![one, one] };
+        let record = CommitRecord { previous: 5, horizon: 3, staged: Some(77), relations: vec![one, one] };
         let (bytes, crc) = record.encode(11);
         assert_eq!(CommitRecord::decode(11, &bytes, 2).unwrap(), (record, crc));
         assert!(CommitRecord::decode(12, &bytes, 2).is_err(), "a record belongs to its epoch");
@@ -358,11 +363,12 @@ mod tests {
         RowKeys { relation: RelationId(2), escaped: false }.write(&mut key, b"k", 5);
         assert_eq!(hex(&key), "000000026bfffffffffffffffa");
         let one = RelationCommit { digest: Digest { sum: 1, rows: 1 }, changes: 1, chunks: 1 };
-        let record = CommitRecord { previous: 1, horizon: 1, staged: false, relations: vec![one] };
+        let record = CommitRecord { previous: 1, horizon: 1, staged: None, relations: vec![one] };
         let (bytes, _) = record.encode(1);
         assert_eq!(
             hex(&bytes[4..]),
-            "01000000010000000000000000010000000000000000000000000000000100000000000000010 1".replace(' ', "")
+            "01000000010000000000000000000000000000000001000000000000000000000000000000010000000000000001\
+             01"
         );
     }
 }

@@ -24,16 +24,16 @@ use rocksdb::{
 };
 use types::{Digest, Epoch};
 
-use crate::applier::{self, Applied, Work};
-use crate::format::{self, CHUNK_HEADER, Class, CommitRecord, FORMAT, RelationCommit, RowKeys};
+use crate::applier::{self, Applied, Logged, Work};
+use crate::format::{self, CHUNK_HEADER, CommitRecord, FORMAT, RelationCommit, RowKeys};
 use crate::journal::Journal;
+use crate::past::Past;
 use crate::retention::{DropSuperseded, Retention};
 use crate::run::Run;
+use crate::segments::Segments;
 use crate::store::{self, Memory, Shared, Writer};
 use crate::{Consequence, Error, Options, RelationId, RelationInfo, RelationKind, RelationSpec};
 
-/// The memtable of `changes`, which takes the volume.
-pub(crate) const CHANGES_MEMTABLE_BYTES: usize = 64 << 20;
 const MEMTABLE_BYTES: usize = 16 << 20;
 const WAL_BYTES_MAX: u64 = 256 << 20;
 
@@ -52,6 +52,11 @@ pub(crate) fn database(path: &Path) -> PathBuf {
 /// Where sorted files wait to become part of it.
 pub(crate) fn staging(path: &Path) -> PathBuf {
     path.join("staging")
+}
+
+/// Where the changes of large epochs are.
+fn segments(path: &Path) -> PathBuf {
+    path.join("changes")
 }
 
 /// Waits until the names in a folder are on disk.
@@ -101,9 +106,7 @@ pub(crate) fn open(options: Options, read_only: bool, damage: &mut Damage) -> Re
 
     let retention = Arc::new(Retention::default());
     let cache = Cache::new_lru_cache(options.cache_bytes);
-    let rows_options = rows_options(&cache, &retention);
-    let changes_options = changes_options(&cache);
-    let db = open_database(&path, &cache, &rows_options, &changes_options)?;
+    let db = open_database(&path, &cache, &rows_options(&cache, &retention))?;
 
     let identity = identity(&db, &path, &options, read_only)?;
     let relations: Vec<RelationInfo> = identity
@@ -126,15 +129,15 @@ pub(crate) fn open(options: Options, read_only: bool, damage: &mut Damage) -> Re
     retention.advance(last.horizon, committed);
     retention.is_state.set(is_state).expect("set once, here");
     let empty: Arc<Vec<Arc<Run>>> = Arc::default();
+    let relation_count = relations.len();
     let shared = Shared {
         db,
-        rows_options,
-        changes_options,
+        rows_file_options: rows_file_options(&cache, &retention),
         cache,
         by_name: relations.iter().map(|r| (r.name.clone(), r.id)).collect::<BTreeMap<_, _>>(),
         memory: RwLock::new(Arc::new(vec![empty; relations.len()])),
         relations,
-        path,
+        path: path.clone(),
         options,
         read_only,
         horizon: AtomicU64::new(last.horizon),
@@ -147,12 +150,14 @@ pub(crate) fn open(options: Options, read_only: bool, damage: &mut Damage) -> Re
         listeners: RwLock::default(),
         retention,
         poison: OnceLock::new(),
+        past: Past::new(relation_count),
         work: Work::default(),
+        segments: Segments::open(segments(&path), committed, read_only)?,
         journal: Journal::default(),
         high_water: Mutex::new(high_water),
         _lock: lock,
     };
-    finish_staged(&shared, damage)?;
+    clear_staging(&shared.path)?;
     let memory = rebuild_runs(&shared, damage)?;
     *shared.memory.write().expect("nobody else has it yet") = Arc::new(memory);
     damage.note(shared.journal.load(&shared))?;
@@ -221,7 +226,7 @@ fn enter(path: &Path, existing: bool) -> Result<File, Error> {
             sync_dir(parent).map_err(failed)?;
         }
     }
-    fs::create_dir_all(staging(path)).map_err(failed)?;
+    fs::create_dir_all(staging(path)).and_then(|()| fs::create_dir_all(segments(path))).map_err(failed)?;
     Ok(lock)
 }
 
@@ -254,6 +259,14 @@ fn family_options(table: &BlockBasedOptions) -> rocksdb::Options {
     o
 }
 
+/// The options of sorted files made for `rows`: RocksDB would take those of the lowest level for them.
+fn rows_file_options(cache: &Cache, retention: &Arc<Retention>) -> rocksdb::Options {
+    let mut o = rows_options(cache, retention);
+    o.set_compression_per_level(&[]);
+    o.set_compression_type(DBCompressionType::None);
+    o
+}
+
 fn rows_options(cache: &Cache, retention: &Arc<Retention>) -> rocksdb::Options {
     let mut table = table(cache);
     // A lookup seeks within one key's versions: the filter is over the key without its epoch.
@@ -261,7 +274,9 @@ fn rows_options(cache: &Cache, retention: &Arc<Retention>) -> rocksdb::Options {
     table.set_whole_key_filtering(false);
     table.set_optimize_filters_for_memory(true);
     let mut o = family_options(&table);
-    o.set_compression_type(DBCompressionType::Lz4);
+    // What has just come is soon written again, further down: it is compressed then.
+    let [none, lz4] = [DBCompressionType::None, DBCompressionType::Lz4];
+    o.set_compression_per_level(&[none, lz4, lz4, lz4, lz4, lz4, lz4]);
     fn shared_by_versions(key: &[u8]) -> &[u8] {
         &key[..key.len() - 8]
     }
@@ -279,14 +294,12 @@ fn changes_options(cache: &Cache) -> rocksdb::Options {
     table.set_block_size(64 << 10);
     let mut o = family_options(&table);
     // Read once by subscribers, if at all, and soon dropped: neither worth compressing nor worth moving about.
-    o.set_write_buffer_size(CHANGES_MEMTABLE_BYTES);
-    o.set_max_write_buffer_number(4);
     o.set_level_zero_file_num_compaction_trigger(8);
     o.set_max_bytes_for_level_base(1 << 30);
     o
 }
 
-fn open_database(path: &Path, cache: &Cache, rows: &rocksdb::Options, changes: &rocksdb::Options) -> Result<DB, Error> {
+fn open_database(path: &Path, cache: &Cache, rows: &rocksdb::Options) -> Result<DB, Error> {
     let mut o = rocksdb::Options::default();
     o.create_if_missing(true);
     o.create_missing_column_families(true);
@@ -304,7 +317,7 @@ fn open_database(path: &Path, cache: &Cache, rows: &rocksdb::Options, changes: &
     let families = format::FAMILIES.iter().map(|name| {
         let options = match *name {
             format::ROWS => rows.clone(),
-            format::CHANGES => changes.clone(),
+            format::CHANGES => changes_options(cache),
             _ => family_options(&plain),
         };
         ColumnFamilyDescriptor::new(*name, options)
@@ -388,7 +401,7 @@ fn epoch_of(family: &str, key: &[u8]) -> Result<Epoch, Error> {
 fn last_commit(db: &DB, relations: usize) -> Result<(Epoch, CommitRecord, u32), Error> {
     let nothing = RelationCommit { digest: Digest::default(), changes: 0, chunks: 0 };
     let Some(epoch) = last_key(db, format::COMMIT)? else {
-        let empty = CommitRecord { previous: 0, horizon: 0, staged: false, relations: vec![nothing; relations] };
+        let empty = CommitRecord { previous: 0, horizon: 0, staged: None, relations: vec![nothing; relations] };
         return Ok((0, empty, 0));
     };
     let subject = || format!("the commit record of epoch {epoch}");
@@ -400,54 +413,14 @@ fn last_commit(db: &DB, relations: usize) -> Result<(Epoch, CommitRecord, u32), 
     Ok((epoch, record, crc))
 }
 
-/// Takes in the staged files of committed epochs, and removes all others.
-fn finish_staged(shared: &Shared, damage: &mut Damage) -> Result<(), Error> {
-    let folder = staging(&shared.path);
-    let failed = |e: io::Error| Error::failed("read", folder.display().to_string(), e);
+/// Removes the sorted files that a crash left behind. What was to become of them is done again from the changes.
+fn clear_staging(path: &Path) -> Result<(), Error> {
+    let folder = staging(path);
+    let failed = |e: io::Error| Error::failed("clear", folder.display().to_string(), e);
     for entry in fs::read_dir(&folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if let Some((epoch, class)) = format::parse_staged(&name)
-            && epoch <= shared.committed()
-            && !is_taken_in(shared, epoch, class)?
-        {
-            let taken = shared.ingest(format::CHANGES, vec![path.clone()]).map_err(|e| match e.kind() {
-                rocksdb::ErrorKind::IOError => Error::failed("take in", path.display().to_string(), e),
-                _ => Error::damaged(path.display().to_string(), e.to_string()),
-            });
-            if taken.is_err() {
-                damage.note(taken)?;
-                continue;
-            }
-            tracing::info!(epoch, "finished taking in a staged epoch");
-        }
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::failed("remove", path.display().to_string(), e));
-            }
-            _ => {}
-        }
+        fs::remove_file(entry.map_err(failed)?.path()).map_err(failed)?;
     }
     Ok(())
-}
-
-/// Whether all chunks of a class in a committed epoch are in `changes`, or are no longer needed there.
-fn is_taken_in(shared: &Shared, epoch: Epoch, class: Class) -> Result<bool, Error> {
-    if epoch < shared.committed() {
-        // Later epochs are only committed when this one had been taken in.
-        return Ok(true);
-    }
-    let record = shared.commit_record(epoch)?;
-    for (info, r) in shared.relations.iter().zip(&record.relations) {
-        if (info.kind == RelationKind::State) == (class == Class::State) {
-            for chunk in 0..r.chunks {
-                if store::read_chunk(shared, class, epoch, info.id, chunk)?.is_none() {
-                    return Ok(false);
-                }
-            }
-        }
-    }
-    Ok(true)
 }
 
 /// Reads the changes that are committed and not yet in `rows`, checking that none is missing.
@@ -456,16 +429,18 @@ fn rebuild_runs(shared: &Shared, damage: &mut Damage) -> Result<Memory, Error> {
     let mut applied = Vec::with_capacity(shared.relations.len());
     for info in &shared.relations {
         let note = applier::read_applied(shared, info.id).and_then(|note: Applied| {
-            if note.epoch <= committed {
+            if note.epoch() <= committed {
                 return Ok(note);
             }
-            let reason = format!("its rows are of epoch {}, and the last commit is of epoch {committed}", note.epoch);
+            let reason = format!("its rows are of epoch {}, and the last commit is of epoch {committed}", note.epoch());
             Err(Error::damaged(format!("`{}`", info.name), reason))
         });
         match note {
             Ok(note) => {
                 shared.work.add_tombstones(info.id, note.tombstones);
-                applied.push(note.epoch);
+                applied.push(note.epoch());
+                shared.past.leave_out(info.id, note.epoch());
+                shared.past.set_applied(info.id, note.epochs);
             }
             Err(e) => {
                 damage.note(Err(e))?;
@@ -482,6 +457,7 @@ fn rebuild_runs(shared: &Shared, damage: &mut Damage) -> Result<Memory, Error> {
             committed
         }
     };
+    damage.note(applier::read_log_from(shared).map(|from| shared.work.set_log_trimmed(from)))?;
     let mut memory: Vec<Vec<Arc<Run>>> = vec![Vec::new(); shared.relations.len()];
     let from = applied.iter().copied().min().unwrap_or(0).max(redo_from).max(1);
     // Every record from here to the last commit must be there, and each must follow the one before.
@@ -527,10 +503,14 @@ fn rebuild_runs(shared: &Shared, damage: &mut Damage) -> Result<Memory, Error> {
             if r.chunks == 0 || epoch <= applied[index] {
                 continue;
             }
-            match read_runs(shared, info.id, epoch, r) {
+            match read_runs(shared, info.id, epoch, &record) {
                 Ok(runs) => {
                     let state = info.kind == RelationKind::State;
-                    let (taken, tail) = applier::grow(&memory[index], runs, shared.retention.since_of(state));
+                    let horizon = shared.retention.apart_since_of(state);
+                    let bytes = runs.iter().map(|r| r.bytes() as u64).sum();
+                    shared.work.add_logged(info.id, Logged { rows: r.changes, bytes });
+                    shared.past.leave_out(info.id, horizon);
+                    let (taken, tail) = applier::grow(&memory[index], runs, horizon, !state);
                     let kept = memory[index].len() - taken;
                     memory[index].truncate(kept);
                     memory[index].extend(tail);
@@ -545,26 +525,30 @@ fn rebuild_runs(shared: &Shared, damage: &mut Damage) -> Result<Memory, Error> {
     Ok(memory.into_iter().map(Arc::new).collect())
 }
 
-fn read_runs(shared: &Shared, relation: RelationId, epoch: Epoch, r: &RelationCommit) -> Result<Vec<Run>, Error> {
-    let class = if shared.is_state(relation) { Class::State } else { Class::History };
-    let name = &shared.relations[relation.0 as usize].name;
-    let mut runs = vec![Run::new(epoch)];
-    for chunk in 0..r.chunks {
-        let subject = || format!("chunk {chunk} of the changes of `{name}` in epoch {epoch}");
-        let value = store::read_chunk(shared, class, epoch, relation, chunk)?
-            .ok_or_else(|| Error::damaged(subject(), "it is missing"))?;
+/// Reads what an epoch changed in a relation as runs.
+pub(crate) fn read_runs(
+    shared: &Shared,
+    relation: RelationId,
+    epoch: Epoch,
+    record: &CommitRecord,
+) -> Result<Vec<Run>, Error> {
+    let asked = !shared.is_state(relation);
+    let mut runs = vec![Run::new(epoch, asked)];
+    store::for_each_chunk(shared, epoch, record, relation, |chunk, bytes| {
         if runs.last().is_some_and(|r| r.bytes() >= crate::run::RUN_BYTES_MAX) {
-            runs.push(Run::new(epoch));
+            runs.push(Run::new(epoch, asked));
         }
         let run = runs.last_mut().expect("one at least");
-        run.push_chunk(&value, CHUNK_HEADER).ok_or_else(|| Error::damaged(subject(), "it cannot be read"))?;
-    }
+        run.push_chunk(bytes, CHUNK_HEADER)
+            .ok_or_else(|| Error::damaged(store::chunk_subject(shared, epoch, relation, chunk), "it cannot be read"))
+    })?;
     runs.iter_mut().for_each(Run::finish);
     let rows: u64 = runs.iter().map(|r| r.len() as u64).sum();
-    if rows != r.changes {
+    let committed = record.relations[relation.0 as usize].changes;
+    if rows != committed {
         return Err(Error::damaged(
-            format!("the changes of `{name}` in epoch {epoch}"),
-            format!("there are {rows}, and {} were committed", r.changes),
+            format!("the changes of `{}` in epoch {epoch}", shared.relations[relation.0 as usize].name),
+            format!("there are {rows}, and {committed} were committed"),
         ));
     }
     Ok(runs)

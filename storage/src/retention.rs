@@ -13,14 +13,19 @@ use crate::applier::Bell;
 use crate::format::split_row_key;
 use crate::lock;
 
-/// The oldest epochs that can be read, for history and for state, and the readers below which they do not move.
+/// So many epochs back, versions are kept apart for readers who come a little late: who were told an epoch and then ask
+/// for it.
+const APART_EPOCHS: u64 = 8;
+
+/// The horizons, and the readers below which they do not move.
 ///
-/// Both only grow. A reader is admitted at or above them and then holds them; whoever forgets something reads
+/// All only grow. A reader is admitted at or above them and then holds them; whoever forgets something reads
 /// them first. So nothing a reader may ask for is ever forgotten, without either waiting for the other.
 #[derive(Debug, Default)]
 pub(crate) struct Retention {
     since: AtomicU64,
     state_since: AtomicU64,
+    apart_since: AtomicU64,
     held: Mutex<Held>,
     /// Rung when a reader that held them back is gone: then there may be something to forget, and no commit to say so.
     pub bell: Bell,
@@ -43,17 +48,25 @@ impl Retention {
         if state { self.state_since() } else { self.since() }
     }
 
-    /// Moves both up, as far as readers let it, and the rest of the way when these are gone. True if either moved.
-    pub(crate) fn advance(&self, since: Epoch, state_since: Epoch) -> bool {
+    /// From which epoch on the versions of a row are kept apart in runs and in what is moved into `rows`. Older epochs
+    /// are read from the log, if they can be read.
+    pub(crate) fn apart_since_of(&self, state: bool) -> Epoch {
+        if state { self.state_since() } else { self.apart_since.load(Ordering::Acquire).max(self.since()) }
+    }
+
+    /// Moves them up, as far as readers let it, and the rest of the way when these are gone: history to `since`, the
+    /// rest to where a store that shows readers `published` has them. True if any moved.
+    pub(crate) fn advance(&self, since: Epoch, published: Epoch) -> bool {
         let mut held = lock(&self.held);
-        held.wanted = [held.wanted[0].max(since), held.wanted[1].max(state_since)];
+        let wanted = [since, published, published.saturating_sub(APART_EPOCHS)];
+        held.wanted = std::array::from_fn(|i| held.wanted[i].max(wanted[i]));
         self.settle(&held)
     }
 
     fn settle(&self, held: &Held) -> bool {
         let oldest = held.pins.keys().next().copied().unwrap_or(Epoch::MAX);
         let mut moved = false;
-        for (now, wanted) in [&self.since, &self.state_since].into_iter().zip(held.wanted) {
+        for (now, wanted) in [&self.since, &self.state_since, &self.apart_since].into_iter().zip(held.wanted) {
             moved |= now.fetch_max(wanted.min(oldest), Ordering::AcqRel) < wanted.min(oldest);
         }
         moved
@@ -81,8 +94,8 @@ impl Retention {
 struct Held {
     /// The epochs that are read, each with how many readers.
     pins: BTreeMap<Epoch, usize>,
-    /// How far the horizons, of history and of state, would be without readers.
-    wanted: [Epoch; 2],
+    /// How far the horizons would be without readers: of history, of state, of versions kept apart.
+    wanted: [Epoch; 3],
 }
 
 /// A reader's hold on an epoch.

@@ -26,8 +26,10 @@ const FENCE_ENTRIES: usize = 8;
 pub(crate) struct Run {
     bytes: Vec<u8>,
     offsets: Vec<u32>,
-    /// Says of most keys that are not in it that they are not. Empty for small runs.
+    /// Says of most keys that are not in it that they are not. Empty for small runs, and where keys are not asked for.
     filter: Vec<[u64; 8]>,
+    /// While it is being filled: the hash of every key, if it is to have a filter.
+    hashes: Option<Vec<u64>>,
     /// Of every [`FENCE_ENTRIES`]th entry the [`Run::fence_of`] its key. They lie together, and entries do not: a search
     /// that begins with them touches little memory.
     fences: Vec<u64>,
@@ -48,27 +50,49 @@ pub(crate) struct Entry<'a> {
     pub epoch: Epoch,
     /// `None`: deleted.
     pub row: Option<&'a [u8]>,
+    /// Key and row, as they stand together.
+    joined: &'a [u8],
 }
 
 impl Run {
-    /// An empty run of entries from that epoch on.
-    pub(crate) fn new(base: Epoch) -> Run {
-        Run { base, max_epoch: base, min_epoch: Epoch::MAX, ..Run::default() }
+    /// An empty run of entries from that epoch on. `asked`: single keys will be looked for in it, as they are in tables
+    /// and views, and not in an operator's state.
+    pub(crate) fn new(base: Epoch, asked: bool) -> Run {
+        Run { base, max_epoch: base, min_epoch: Epoch::MAX, hashes: asked.then(Vec::new), ..Run::default() }
     }
 
     pub(crate) fn reserve(&mut self, entries: usize, bytes: usize) {
         self.offsets.reserve(entries);
         self.bytes.reserve(bytes);
+        if let Some(hashes) = &mut self.hashes {
+            hashes.reserve(entries);
+        }
     }
 
     /// Adds an entry at the end.
+    #[inline]
     pub(crate) fn push(&mut self, key: &[u8], epoch: Epoch, row: Option<&[u8]>) {
-        self.offsets.push(u32::try_from(self.bytes.len()).expect("a run under 4 GiB"));
-        put_varint(&mut self.bytes, key.len() as u64);
-        put_varint(&mut self.bytes, row.map_or(0, |r| r.len() as u64 + 1));
-        put_varint(&mut self.bytes, epoch - self.base);
+        self.begin(key, epoch, row.map(<[u8]>::len));
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(row.unwrap_or_default());
+    }
+
+    /// Adds an entry of a run at the end: key and row stand together in it, and are copied together.
+    #[inline]
+    fn copy(&mut self, entry: &Entry<'_>) {
+        self.begin(entry.key, entry.epoch, entry.row.map(<[u8]>::len));
+        self.bytes.extend_from_slice(entry.joined);
+    }
+
+    #[inline]
+    fn begin(&mut self, key: &[u8], epoch: Epoch, row: Option<usize>) {
+        self.offsets.push(u32::try_from(self.bytes.len()).expect("a run under 4 GiB"));
+        put_varint(&mut self.bytes, key.len() as u64);
+        put_varint(&mut self.bytes, row.map_or(0, |length| length as u64 + 1));
+        put_varint(&mut self.bytes, epoch - self.base);
+        if let Some(hashes) = &mut self.hashes {
+            hashes.push(xxh3_64(key));
+        }
         self.max_epoch = self.max_epoch.max(epoch);
         self.min_epoch = self.min_epoch.min(epoch);
     }
@@ -89,6 +113,9 @@ impl Run {
                 return None;
             }
             self.offsets.push(offset);
+            if let Some(hashes) = &mut self.hashes {
+                hashes.push(xxh3_64(entry.key));
+            }
         }
         self.bytes.extend_from_slice(chunk);
         self.min_epoch = self.base;
@@ -108,7 +135,12 @@ impl Run {
     }
 
     /// The block of bytes, in which chunks are ranges.
-    pub(crate) fn block(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn block(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The same, for putting the chunks' heads into it.
+    pub(crate) fn block_mut(&mut self) -> &mut [u8] {
         &mut self.bytes
     }
 
@@ -119,13 +151,14 @@ impl Run {
             self.bytes.shrink_to_fit();
         }
         self.offsets.shrink_to_fit();
-        if self.len() < FILTER_ROWS_MIN {
+        let hashes = self.hashes.take().unwrap_or_default();
+        if hashes.len() < FILTER_ROWS_MIN {
             return;
         }
         // A blocked Bloom filter (Putze, Sanders, Singler 2007): about ten bits a key, all within one cache line.
-        let mut filter = vec![[0; 8]; self.len() / FILTER_KEYS_PER_LINE + 1];
-        for index in 0..self.len() {
-            let (line, bits) = filter_bits(xxh3_64(self.key(index)), filter.len());
+        let mut filter = vec![[0; 8]; hashes.len() / FILTER_KEYS_PER_LINE + 1];
+        for hash in hashes {
+            let (line, bits) = filter_bits(hash, filter.len());
             for (bit, word) in bits {
                 filter[line][word] |= bit;
             }
@@ -239,17 +272,42 @@ fn filter_bits(hash: u64, lines: usize) -> (usize, [(u64, usize); 6]) {
     (line as usize, bits)
 }
 
-/// Reads one entry and moves past it.
-fn parse<'a>(bytes: &'a [u8], at: &mut usize, base: Epoch) -> Option<Entry<'a>> {
+/// Where the parts of an entry stand in its run's bytes.
+#[derive(Clone, Debug, Default)]
+struct Parts {
+    key: Range<usize>,
+    row: Range<usize>,
+    there: bool,
+    epoch: Epoch,
+}
+
+impl Parts {
+    #[inline]
+    fn entry<'a>(&self, bytes: &'a [u8]) -> Entry<'a> {
+        let joined = &bytes[self.key.start..self.row.end];
+        let (key, row) = joined.split_at(self.key.len());
+        Entry { key, epoch: self.epoch, row: self.there.then_some(row), joined }
+    }
+}
+
+/// Finds the parts of one entry and moves past it.
+fn parse_parts(bytes: &[u8], at: &mut usize, base: Epoch) -> Option<Parts> {
     let key_len = usize::try_from(take_varint(bytes, at)?).ok()?;
     let row_len = usize::try_from(take_varint(bytes, at)?).ok()?;
     let epoch = base.checked_add(take_varint(bytes, at)?)?;
     let key_end = at.checked_add(key_len)?;
     let row_end = key_end.checked_add(row_len.saturating_sub(1))?;
-    let key = bytes.get(*at..key_end)?;
-    let row = bytes.get(key_end..row_end)?;
+    if row_end > bytes.len() {
+        return None;
+    }
+    let parts = Parts { key: *at..key_end, row: key_end..row_end, there: row_len > 0, epoch };
     *at = row_end;
-    Some(Entry { key, epoch, row: (row_len > 0).then_some(row) })
+    Some(parts)
+}
+
+/// Reads one entry and moves past it.
+fn parse<'a>(bytes: &'a [u8], at: &mut usize, base: Epoch) -> Option<Entry<'a>> {
+    parse_parts(bytes, at, base).map(|parts| parts.entry(bytes))
 }
 
 /// Reads the entries of a chunk of an epoch, as (key, row).
@@ -270,18 +328,28 @@ pub(crate) fn read_chunk(
 }
 
 /// One pass over several runs as if they were one: by key, and for one key newest first.
+///
+/// A tournament: the cursors play each other up a tree in which every match keeps its loser. When the winner moves on,
+/// only the matches on its way up are played again (Knuth, "Sorting and Searching", 5.4.1).
 #[derive(Debug)]
 pub(crate) struct Merge {
     cursors: Vec<Cursor>,
-    /// A binary heap of positions in `cursors`, the least entry on top.
-    heap: Vec<u32>,
+    /// The loser of every match, as a position in `cursors`, from place 1 on: that of place `i` is between the winners
+    /// of places `2i` and `2i + 1`, and the place of cursor `c` itself is the number of cursors plus `c`.
+    losers: Vec<u32>,
+    /// The cursor that stands at the least entry.
+    winner: u32,
 }
 
+/// A place in a run, with what is asked of the entry there again and again. At its end it loses every match.
 #[derive(Debug)]
 struct Cursor {
     run: Arc<Run>,
     at: usize,
     end: usize,
+    parts: Parts,
+    /// The first 16 bytes of the key, zeros behind a shorter one, as a number: most comparisons end with it.
+    head: u128,
 }
 
 impl Merge {
@@ -300,20 +368,29 @@ impl Merge {
                 Bound::Excluded(k) => run.seek(at, run.len(), |e| e.key < k),
             };
             if at < end {
-                cursors.push(Cursor { run: run.clone(), at, end });
+                let mut cursor = Cursor { run: run.clone(), at, end, parts: Parts::default(), head: 0 };
+                cursor.load();
+                cursors.push(cursor);
             }
         }
-        let heap = (0..cursors.len() as u32).collect();
-        let mut merge = Merge { cursors, heap };
-        for i in (0..merge.heap.len() / 2).rev() {
-            merge.sink(i);
+        let count = cursors.len();
+        let mut merge = Merge { cursors, losers: vec![0; count], winner: 0 };
+        let mut winners: Vec<u32> = (0..2 * count as u32).map(|place| place.saturating_sub(count as u32)).collect();
+        for place in (1..count).rev() {
+            let (a, b) = (winners[2 * place], winners[2 * place + 1]);
+            (winners[place], merge.losers[place]) = if merge.less(b, a) { (b, a) } else { (a, b) };
         }
+        merge.winner = winners.get(1).copied().unwrap_or_default();
         merge
     }
 
     /// The entry the merge stands at.
     pub(crate) fn entry(&self) -> Option<Entry<'_>> {
-        self.heap.first().map(|c| self.cursors[*c as usize].entry())
+        self.top().map(Cursor::entry)
+    }
+
+    fn top(&self) -> Option<&Cursor> {
+        self.cursors.get(self.winner as usize).filter(|c| c.at < c.end)
     }
 
     /// Moves to the next entry.
@@ -333,53 +410,80 @@ impl Merge {
 
     /// Moves past every version of the key it stands at.
     pub(crate) fn skip_key(&mut self) {
-        let Some(top) = self.heap.first() else { return };
-        let cursor = &self.cursors[*top as usize];
-        let (run, at) = (cursor.run.clone(), cursor.at);
-        let key = run.key(at);
+        let Some(key) = self.entry().map(|e| e.key.to_vec()) else { return };
         while self.entry().is_some_and(|e| e.key == key) {
             self.advance(|run, at, end| run.gallop(at + 1, end, |e| e.key == key));
         }
     }
 
     fn advance(&mut self, next: impl Fn(&Run, usize, usize) -> usize) {
-        let Some(top) = self.heap.first() else { return };
-        let cursor = &mut self.cursors[*top as usize];
+        let mut winner = self.winner;
+        let Some(cursor) = self.cursors.get_mut(winner as usize).filter(|c| c.at < c.end) else { return };
         cursor.at = next(&cursor.run, cursor.at, cursor.end);
-        if cursor.at >= cursor.end {
-            self.heap.swap_remove(0);
+        cursor.load();
+        let mut place = (self.cursors.len() + winner as usize) / 2;
+        while place > 0 {
+            if self.less(self.losers[place], winner) {
+                std::mem::swap(&mut self.losers[place], &mut winner);
+            }
+            place /= 2;
         }
-        self.sink(0);
+        self.winner = winner;
     }
 
-    fn sink(&mut self, mut i: usize) {
-        loop {
-            let (left, right) = (2 * i + 1, 2 * i + 2);
-            let mut least = i;
-            if left < self.heap.len() && self.less(left, least) {
-                least = left;
+    #[inline]
+    fn less(&self, a: u32, b: u32) -> bool {
+        let (x, y) = (&self.cursors[a as usize], &self.cursors[b as usize]);
+        match x.head.cmp(&y.head) {
+            Ordering::Less => true,
+            Ordering::Greater => false,
+            Ordering::Equal if x.at == x.end || y.at == y.end => x.at < x.end,
+            Ordering::Equal => {
+                let keys = x.key_beyond_head(y);
+                keys.then_with(|| y.parts.epoch.cmp(&x.parts.epoch)).then_with(|| a.cmp(&b)) == Ordering::Less
             }
-            if right < self.heap.len() && self.less(right, least) {
-                least = right;
-            }
-            if least == i {
-                return;
-            }
-            self.heap.swap(i, least);
-            i = least;
         }
-    }
-
-    fn less(&self, a: usize, b: usize) -> bool {
-        let (a, b) = (self.heap[a], self.heap[b]);
-        let (x, y) = (self.cursors[a as usize].entry(), self.cursors[b as usize].entry());
-        x.key.cmp(y.key).then_with(|| y.epoch.cmp(&x.epoch)).then_with(|| a.cmp(&b)) == Ordering::Less
     }
 }
 
 impl Cursor {
+    const HEAD_BYTES: usize = size_of::<u128>();
+
+    /// Takes in the entry it stands at.
+    fn load(&mut self) {
+        if self.at == self.end {
+            self.head = u128::MAX;
+            return;
+        }
+        let mut at = self.run.offsets[self.at] as usize;
+        self.parts = parse_parts(&self.run.bytes, &mut at, self.run.base).expect("a run was checked when it was made");
+        let bytes = &self.run.bytes[self.parts.key.start..];
+        let length = self.parts.key.len();
+        self.head = match bytes.first_chunk() {
+            // What stands behind a short key is shifted out again.
+            Some(head) if length > 0 => {
+                let behind = 8 * Self::HEAD_BYTES.saturating_sub(length);
+                u128::from_be_bytes(*head) >> behind << behind
+            }
+            _ => {
+                let mut head = [0; Self::HEAD_BYTES];
+                head[..length].copy_from_slice(&bytes[..length]);
+                u128::from_be_bytes(head)
+            }
+        };
+    }
+
     fn entry(&self) -> Entry<'_> {
-        self.run.entry(self.at)
+        self.parts.entry(&self.run.bytes)
+    }
+
+    /// Compares two keys with the same head.
+    fn key_beyond_head(&self, other: &Cursor) -> Ordering {
+        let (a, b) = (self.parts.key.len(), other.parts.key.len());
+        if a == b && a <= Self::HEAD_BYTES {
+            return Ordering::Equal;
+        }
+        self.entry().key.cmp(other.entry().key)
     }
 }
 
@@ -388,25 +492,24 @@ impl Cursor {
 pub(crate) fn for_each_kept<E>(
     runs: &[Arc<Run>],
     horizon: Epoch,
-    mut each: impl FnMut(Entry<'_>) -> Result<(), E>,
+    mut each: impl FnMut(&Entry<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut merge = Merge::new(runs, Bound::Unbounded, Bound::Unbounded);
-    let mut last: Vec<u8> = Vec::new();
+    let mut last = KeyMark::default();
     let mut last_epoch = None;
-    while let Some(e) = merge.entry() {
-        let repeated = last_epoch.is_some() && e.key == last.as_slice();
-        if !repeated {
-            last.clear();
-            last.extend_from_slice(e.key);
-        }
+    while let Some(cursor) = merge.top() {
+        let e = cursor.entry();
         // Versions come newest first, so below the horizon only the first of a key is needed. A version may also
         // stand in two runs: they are equal.
-        let kept = match last_epoch.filter(|_| repeated) {
-            None => true,
+        let kept = match last_epoch.filter(|_| last.is_of(cursor)) {
+            None => {
+                last.set(cursor);
+                true
+            }
             Some(newer) => newer > horizon && newer != e.epoch,
         };
         if kept {
-            each(e)?;
+            each(&e)?;
             last_epoch = Some(e.epoch);
         }
         merge.step();
@@ -414,14 +517,37 @@ pub(crate) fn for_each_kept<E>(
     Ok(())
 }
 
-/// Several runs as one, without the versions nobody can ask for any more.
-pub(crate) fn merge(runs: &[Arc<Run>], horizon: Epoch) -> Run {
+/// A key that a cursor stood at, to know it again.
+#[derive(Default)]
+struct KeyMark {
+    head: u128,
+    length: usize,
+    /// The whole key, if it is longer than its head.
+    long: Vec<u8>,
+}
+
+impl KeyMark {
+    fn set(&mut self, cursor: &Cursor) {
+        (self.head, self.length) = (cursor.head, cursor.parts.key.len());
+        if self.length > Cursor::HEAD_BYTES {
+            self.long.clear();
+            self.long.extend_from_slice(cursor.entry().key);
+        }
+    }
+
+    fn is_of(&self, cursor: &Cursor) -> bool {
+        let same = self.head == cursor.head && self.length == cursor.parts.key.len();
+        same && (self.length <= Cursor::HEAD_BYTES || cursor.entry().key == self.long)
+    }
+}
+
+/// Several runs as one, without the versions nobody can ask for any more. `asked` as for [`Run::new`].
+pub(crate) fn merge(runs: &[Arc<Run>], horizon: Epoch, asked: bool) -> Run {
     let base = runs.iter().map(|r| r.min_epoch.min(r.base)).min().unwrap_or_default();
-    let mut out = Run::new(base);
-    out.bytes.reserve(runs.iter().map(|r| r.bytes.len() + r.len()).sum());
-    out.offsets.reserve(runs.iter().map(|r| r.len()).sum());
+    let mut out = Run::new(base, asked);
+    out.reserve(runs.iter().map(|r| r.len()).sum(), runs.iter().map(|r| r.bytes.len() + r.len()).sum());
     let Ok(()) = for_each_kept(runs, horizon, |e| {
-        out.push(e.key, e.epoch, e.row);
+        out.copy(e);
         Ok::<(), std::convert::Infallible>(())
     });
     // What was merged covers these epochs even where nothing of one is left.
@@ -459,7 +585,7 @@ mod tests {
                 let row = (random(&mut seed) % 3 > 0).then(|| vec![b'v'; random(&mut seed) as usize % 200]);
                 changes.insert(key, row);
             }
-            let mut run = Run::new(epoch);
+            let mut run = Run::new(epoch, true);
             for (k, v) in changes {
                 run.push(&k, epoch, v.as_deref());
                 model.insert((k, !epoch), v);
@@ -480,8 +606,10 @@ mod tests {
         for seed in 0..50 {
             let (runs, model) = sample(seed);
             let horizon = seed % 20;
-            let merged =
-                [Arc::new(merge(&runs[..runs.len() / 2], horizon)), Arc::new(merge(&runs[runs.len() / 2..], horizon))];
+            let merged = [
+                Arc::new(merge(&runs[..runs.len() / 2], horizon, true)),
+                Arc::new(merge(&runs[runs.len() / 2..], horizon, true)),
+            ];
             for epoch in horizon..=20 {
                 for k in 0..15 {
                     let key = format!("k{k}").into_bytes();
@@ -512,13 +640,13 @@ mod tests {
     #[test]
     fn merging_forgets_what_nobody_can_ask_for() {
         let (runs, model) = sample(1);
-        let all = merge(&runs, 20);
+        let all = merge(&runs, 20, true);
         let mut keys: Vec<_> = model.keys().map(|(k, _)| k.clone()).collect();
         keys.dedup();
         assert_eq!(all.len(), keys.len());
-        assert_eq!(merge(&runs, 0).len(), model.len());
+        assert_eq!(merge(&runs, 0, true).len(), model.len());
         let twice = [runs.clone(), runs.clone()].concat();
-        assert_eq!(merge(&twice, 0).len(), model.len(), "a version that stands in two runs is kept once");
+        assert_eq!(merge(&twice, 0, true).len(), model.len(), "a version that stands in two runs is kept once");
     }
 
     #[test]
@@ -526,7 +654,7 @@ mod tests {
         let key = |n: u64| format!("key-{n}").into_bytes();
         let mut keys: Vec<_> = (0..20_000).map(key).collect();
         keys.sort();
-        let mut run = Run::new(1);
+        let mut run = Run::new(1, true);
         for k in &keys {
             run.push(k, 1, Some(b""));
         }
@@ -543,7 +671,7 @@ mod tests {
             let key = |n: u64| [common, &tail(n)].concat();
             let mut keys: Vec<_> = (0..3_000).filter(|n| n % 3 > 0).map(key).collect();
             keys.sort();
-            let mut run = Run::new(1);
+            let mut run = Run::new(1, true);
             for k in &keys {
                 for epoch in [9, 4] {
                     run.push(k, epoch, Some(b""));
@@ -561,13 +689,13 @@ mod tests {
 
     #[test]
     fn a_torn_chunk_is_seen() {
-        let mut run = Run::new(3);
+        let mut run = Run::new(3, true);
         run.push(b"key", 3, Some(b"row"));
         run.push(b"kez", 3, None);
-        let block = run.block().clone();
-        let mut back = Run::new(3);
+        let block = run.block().to_vec();
+        let mut back = Run::new(3, true);
         back.push_chunk(&block, 0).unwrap();
         assert_eq!(back.len(), 2);
-        assert!((1..block.len()).filter(|n| Run::new(3).push_chunk(&block[..*n], 0).is_some()).count() <= 1);
+        assert!((1..block.len()).filter(|n| Run::new(3, true).push_chunk(&block[..*n], 0).is_some()).count() <= 1);
     }
 }

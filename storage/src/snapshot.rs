@@ -11,7 +11,7 @@ use types::{Digest, Epoch};
 
 use crate::format::{self, RowKeys};
 use crate::retention::Pin;
-use crate::run::{self, Merge};
+use crate::run::{self, Merge, Run};
 use crate::store::Memory;
 use crate::{Error, RelationId, RelationKind, Store, lock, open};
 
@@ -88,8 +88,8 @@ impl Snapshot {
     /// The rows whose keys are within bounds, in key order. Bounds are bytes and need not be keys: every key that
     /// begins with `p` lies between `Included(p)` and `Excluded(p′)`, p′ being p with its last byte raised by one.
     pub fn scan(&self, relation: RelationId, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Scan<'_> {
-        match self.check(relation) {
-            Ok(keys) => self.start(keys, from, to),
+        match self.check(relation).and_then(|keys| Ok((keys, self.runs(relation)?))) {
+            Ok((keys, runs)) => self.start(keys, &runs, from, to),
             Err(e) => Scan { state: ScanState::Failed(Some(e)) },
         }
     }
@@ -128,7 +128,7 @@ impl Snapshot {
         let keys = self.check(relation)?;
         let epoch = self.epoch();
         let hash = run::hash_of(key);
-        for run in self.memory[relation.0 as usize].iter().rev() {
+        for run in self.runs(relation)?.iter().rev() {
             if let Some(e) = run.find(key, hash, epoch) {
                 return Ok(found(e.epoch, e.row));
             }
@@ -152,10 +152,19 @@ impl Snapshot {
         Ok(found(version, row))
     }
 
-    fn start(&self, keys: RowKeys, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Scan<'_> {
+    /// The changes that are to be seen over `rows`.
+    fn runs(&self, relation: RelationId) -> Result<Arc<Vec<Arc<Run>>>, Error> {
+        let shared = self.store.shared();
+        if shared.is_state(relation) || shared.past.is_apart(relation, self.epoch()) {
+            return Ok(self.memory[relation.0 as usize].clone());
+        }
+        shared.runs_of_the_past(relation, self.epoch())
+    }
+
+    fn start(&self, keys: RowKeys, runs: &[Arc<Run>], from: Bound<&[u8]>, to: Bound<&[u8]>) -> Scan<'_> {
         let shared = self.store.shared();
         let own = |b: Bound<&[u8]>| b.map(<[u8]>::to_vec);
-        let runs = Merge::new(&self.memory[keys.relation.0 as usize], from, to);
+        let runs = Merge::new(runs, from, to);
         let mut options = ReadOptions::default();
         options.set_total_order_seek(true);
         options.set_iterate_upper_bound(keys.end());

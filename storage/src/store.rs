@@ -12,12 +12,14 @@ use std::time::Duration;
 use rocksdb::{ColumnFamily, DB, WriteBatch, WriteOptions};
 use types::{ChangeSet, Digest, Epoch, Remap};
 
-use crate::applier::Work;
+use crate::applier::{Logged, Work};
 use crate::format::{self, CHUNK_BYTES, CHUNK_HEADER, Class, CommitRecord, RelationCommit};
 use crate::journal::Journal;
 use crate::open::{Damage, HighWater};
+use crate::past::Past;
 use crate::retention::Retention;
 use crate::run::{self, RUN_BYTES_MAX, Run};
+use crate::segments::Segments;
 use crate::{
     Changes, CrashPoint, Error, Options, RelationId, RelationInfo, RelationKind, Snapshot, VerifyReport, applier, lock,
     open, verify,
@@ -54,7 +56,7 @@ pub struct CommitStats {
     pub bytes: u64,
     /// Change chunks.
     pub chunks: u64,
-    /// Whether it went through staged files.
+    /// Whether they went to a segment.
     pub staged: bool,
 }
 
@@ -97,8 +99,7 @@ type Listener = Box<dyn Fn(Epoch) + Send + Sync>;
 /// The store itself.
 pub(crate) struct Shared {
     pub db: DB,
-    pub rows_options: rocksdb::Options,
-    pub changes_options: rocksdb::Options,
+    pub rows_file_options: rocksdb::Options,
     pub cache: rocksdb::Cache,
     pub path: PathBuf,
     pub options: Options,
@@ -120,6 +121,8 @@ pub(crate) struct Shared {
     pub retention: Arc<Retention>,
     pub poison: OnceLock<String>,
     pub work: Work,
+    pub segments: Segments,
+    pub past: Past,
     pub journal: Journal,
     pub high_water: Mutex<HighWater>,
     /// Held as long as the store is open. Last, so that it goes last.
@@ -377,16 +380,16 @@ impl Handle {
             // A panic in it has been printed; there is nothing more to do about it here.
             let _ = applier.join();
         }
+        if !self.shared.read_only {
+            // Nothing that was acknowledged depends on this; it spares the next open a surprise after a power cut.
+            let _ = self.shared.db.flush_wal(true);
+        }
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
         self.close();
-        if !self.shared.read_only {
-            // Nothing that was acknowledged depends on this; it spares the next open a surprise after a power cut.
-            let _ = self.shared.db.flush_wal(true);
-        }
     }
 }
 
@@ -520,7 +523,7 @@ impl Shared {
         let mut record = CommitRecord {
             previous: writer.crc,
             horizon: writer.last.horizon.max(epoch.saturating_sub(self.options.retain_epochs)),
-            staged: false,
+            staged: None,
             relations: writer.last.relations.clone(),
         };
         for r in &mut record.relations {
@@ -542,18 +545,21 @@ impl Shared {
             stats.chunks += u64::from(one.commit.chunks);
             stats.bytes += one.chunks.iter().map(|(_, r)| r.len() as u64).sum::<u64>();
         }
-        stats.staged = stats.rows > 0
-            && (stats.rows >= self.options.stage_rows as u64 || stats.bytes >= open::CHANGES_MEMTABLE_BYTES as u64 / 2);
-        record.staged = stats.staged;
-        let (record_bytes, crc) = record.encode(epoch);
+        stats.staged = stats.rows >= self.options.stage_rows as u64 || stats.bytes >= Options::STAGE_BYTES as u64;
+        stats.staged &= stats.rows > 0;
 
-        // Until here nothing is written but, for a large epoch, files that nothing names.
-        let files = if stats.staged { self.stage(epoch, &mut encoded)? } else { Vec::new() };
+        // Until here nothing is written but, for a large epoch, bytes that nothing names.
+        if stats.staged {
+            let blocks = encoded.iter().flat_map(|one| one.runs.iter().map(Run::block));
+            record.staged = Some(self.segments.append(epoch, blocks)?);
+            self.at(CrashPoint::StageWritten);
+        }
+        let (record_bytes, crc) = record.encode(epoch);
         let mut bomb = Bomb { shared: self, armed: true };
         let mut batch = WriteBatch::default();
         if !stats.staged {
             let changes = self.family(format::CHANGES);
-            for one in &mut encoded {
+            for one in &encoded {
                 for (i, (run, range)) in one.chunks.iter().enumerate() {
                     let key = format::change_key(one.class, epoch, one.relation, i as u32);
                     batch.put_cf(changes, key, &one.runs[*run].block()[range.clone()]);
@@ -571,15 +577,6 @@ impl Shared {
             lock(&self.high_water).raise_epoch(epoch);
         }
         self.at(CrashPoint::Committed);
-        if stats.staged {
-            self.at(CrashPoint::Ingest);
-            if let Err(e) = self.ingest(format::CHANGES, files) {
-                bomb.armed = false;
-                self.poison(format!("epoch {epoch} is committed, and its staged file cannot be taken in: {e}"));
-                return Err(Error::Unknown { operation: "the commit", reason: e.to_string() });
-            }
-            self.at(CrashPoint::Ingested);
-        }
 
         self.add_runs(encoded);
         self.horizon.store(record.horizon, Ordering::Release);
@@ -591,35 +588,6 @@ impl Shared {
         self.advance_horizons();
         self.work.look(self);
         Ok(stats)
-    }
-
-    /// Writes a large epoch's chunks as sorted files, on disk when this returns. A failure leaves nothing behind.
-    fn stage(&self, epoch: Epoch, encoded: &mut [Encoded]) -> Result<Vec<PathBuf>, Error> {
-        let mut files = Vec::new();
-        for class in Class::ALL {
-            if !encoded.iter().any(|e| e.class == class) {
-                continue;
-            }
-            let path = open::staging(&self.path).join(format::staged_name(epoch, class));
-            files.push(path.clone());
-            let written = self.write_sst(&self.changes_options, &path, |sst| {
-                for one in encoded.iter_mut().filter(|e| e.class == class) {
-                    for (i, (run, range)) in one.chunks.iter().enumerate() {
-                        let key = format::change_key(class, epoch, one.relation, i as u32);
-                        sst.put(key, &one.runs[*run].block()[range.clone()])?;
-                    }
-                }
-                Ok(())
-            });
-            if let Err(e) = written {
-                for file in &files {
-                    let _ = std::fs::remove_file(file);
-                }
-                return Err(e);
-            }
-        }
-        self.at(CrashPoint::StageWritten);
-        Ok(files)
     }
 
     /// Writes a sorted file and waits until it, and its name, are on disk.
@@ -647,15 +615,21 @@ impl Shared {
     }
 
     fn add_runs(&self, encoded: Vec<Encoded>) {
-        let horizons = (self.retention.since(), self.retention.state_since());
         // Only commits add runs and touch the small ones at the end, and commits come one at a time: merging
         // outside the lock is safe against everything but the applier, which leaves those alone.
         let seen = self.memory();
+        let mut logged = Vec::new();
         let merged: Vec<(RelationId, usize, Vec<Arc<Run>>)> = encoded
             .into_iter()
             .map(|one| {
-                let horizon = if one.class == Class::State { horizons.1 } else { horizons.0 };
-                let (taken, tail) = applier::grow(&seen[one.relation.0 as usize], one.runs, horizon);
+                let state = one.class == Class::State;
+                let horizon = self.retention.apart_since_of(state);
+                let (rows, bytes) = (one.commit.changes, one.runs.iter().map(|r| r.bytes() as u64).sum());
+                logged.push((one.relation, Logged { rows, bytes }));
+                let (taken, tail) = applier::grow(&seen[one.relation.0 as usize], one.runs, horizon, !state);
+                if taken > 0 {
+                    self.past.leave_out(one.relation, horizon);
+                }
                 (one.relation, taken, tail)
             })
             .collect();
@@ -672,6 +646,8 @@ impl Shared {
             *runs = Arc::new(list);
         }
         *memory = Arc::new(next);
+        drop(memory);
+        logged.into_iter().for_each(|(relation, one)| self.work.add_logged(relation, one));
     }
 
     /// Moves the horizons up to what the newest durable commit and the readers allow. True if they moved.
@@ -729,7 +705,7 @@ fn encode(epoch: Epoch, info: &RelationInfo, last: Digest, set: &ChangeSet) -> E
     let (mut runs, mut chunks) = (Vec::new(), Vec::<(usize, Range<usize>)>::new());
     let bytes: usize = set.iter().map(|c| c.key.len() + c.after.map_or(0, <[u8]>::len) + 8).sum();
     let new_run = || {
-        let mut run = Run::new(epoch);
+        let mut run = Run::new(epoch, !state);
         run.reserve(set.len(), bytes.min(RUN_BYTES_MAX + CHUNK_BYTES));
         run.pad(CHUNK_HEADER);
         run
@@ -739,7 +715,7 @@ fn encode(epoch: Epoch, info: &RelationInfo, last: Digest, set: &ChangeSet) -> E
     let mut close = |run: &mut Run, start: usize, at: usize| {
         let end = run.block().len();
         let key = format::change_key(class, epoch, info.id, chunks.len() as u32);
-        format::seal(&key, &mut run.block()[start..end]);
+        format::seal_chunk(&key, &mut run.block_mut()[start..end]);
         chunks.push((at, start..end));
         end
     };
@@ -748,19 +724,15 @@ fn encode(epoch: Epoch, info: &RelationInfo, last: Digest, set: &ChangeSet) -> E
         let name = &info.name;
         if let Some(p) = previous {
             assert!(p < change.key, "the changes of `{name}` in epoch {epoch} are not sorted, or a key is there twice");
-            assert!(state || !change.key.starts_with(p), "a key of `{name}` is a prefix of another");
+            let prefix = !state && p.len() < change.key.len() && change.key.starts_with(p);
+            assert!(!prefix, "a key of `{name}` is a prefix of another");
         }
         previous = Some(change.key);
         if state {
             assert!(change.before.is_none(), "a change of state `{name}` carries the row before");
         } else {
             assert!(change.before != change.after, "a change of `{name}` in epoch {epoch} changes nothing");
-            if let Some(before) = change.before {
-                digest.remove(change.key, before);
-            }
-            if let Some(after) = change.after {
-                digest.add(change.key, after);
-            }
+            digest.change(&change);
         }
         let length = run.block().len();
         if length - start >= CHUNK_BYTES {
@@ -783,40 +755,57 @@ fn encode(epoch: Epoch, info: &RelationInfo, last: Digest, set: &ChangeSet) -> E
     Encoded { relation: info.id, class, runs, chunks, commit }
 }
 
-/// Reads a relation's chunk; `None` if it is not there.
-pub(crate) fn read_chunk<'a>(
-    shared: &'a Shared,
-    class: Class,
+/// Reads what an epoch changed in a relation, chunk by chunk: each is checked, and given to `each` with its number.
+pub(crate) fn for_each_chunk(
+    shared: &Shared,
     epoch: Epoch,
+    record: &CommitRecord,
     relation: RelationId,
-    chunk: u32,
-) -> Result<Option<rocksdb::DBPinnableSlice<'a>>, Error> {
-    let subject =
-        || format!("chunk {chunk} of the changes of `{}` in epoch {epoch}", shared.relations[relation.0 as usize].name);
-    let key = format::change_key(class, epoch, relation, chunk);
-    let value = shared.db.get_pinned_cf(shared.family(format::CHANGES), key).map_err(|e| Error::read(subject(), &e))?;
-    if let Some(value) = &value {
-        format::open(&key, value, subject)?;
+    mut each: impl FnMut(u32, &[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let index = relation.0 as usize;
+    let count = record.relations[index].chunks;
+    if count == 0 {
+        return Ok(());
     }
-    Ok(value)
+    let class = if shared.is_state(relation) { Class::State } else { Class::History };
+    let key = |chunk: u32| format::change_key(class, epoch, relation, chunk);
+    let subject = |chunk: u32| chunk_subject(shared, epoch, relation, chunk);
+    if let Some(offset) = record.staged {
+        let before = record.relations[..index].iter().map(|r| r.chunks).sum();
+        for (chunk, bytes) in (0..).zip(shared.segments.read(epoch, offset, before, count)?) {
+            format::open(&key(chunk), &bytes, || subject(chunk))?;
+            each(chunk, &bytes)?;
+        }
+        return Ok(());
+    }
+    for chunk in 0..count {
+        let bytes = shared
+            .db
+            .get_pinned_cf(shared.family(format::CHANGES), key(chunk))
+            .map_err(|e| Error::read(subject(chunk), &e))?
+            .ok_or_else(|| Error::damaged(subject(chunk), "it is missing"))?;
+        format::open(&key(chunk), &bytes, || subject(chunk))?;
+        each(chunk, &bytes)?;
+    }
+    Ok(())
 }
 
-/// Reads what an epoch changed in a relation: `chunks` chunks, each entry given to `each`.
+/// What a chunk is called.
+pub(crate) fn chunk_subject(shared: &Shared, epoch: Epoch, relation: RelationId, chunk: u32) -> String {
+    let name = shared.relations.get(relation.0 as usize).map_or("?", |r| r.name.as_str());
+    format!("chunk {chunk} of the changes of `{name}` in epoch {epoch}")
+}
+
+/// Reads what an epoch changed in a relation, each entry given to `each`.
 pub(crate) fn read_changes(
     shared: &Shared,
     epoch: Epoch,
+    record: &CommitRecord,
     relation: RelationId,
-    chunks: u32,
     mut each: impl FnMut(&[u8], Option<&[u8]>),
 ) -> Result<(), Error> {
-    let class = if shared.is_state(relation) { Class::State } else { Class::History };
-    for chunk in 0..chunks {
-        let subject = || {
-            format!("chunk {chunk} of the changes of `{}` in epoch {epoch}", shared.relations[relation.0 as usize].name)
-        };
-        let value = read_chunk(shared, class, epoch, relation, chunk)?
-            .ok_or_else(|| Error::damaged(subject(), "it is missing"))?;
-        run::read_chunk(&value, CHUNK_HEADER, &mut each, subject)?;
-    }
-    Ok(())
+    for_each_chunk(shared, epoch, record, relation, |chunk, bytes| {
+        run::read_chunk(bytes, CHUNK_HEADER, &mut each, || chunk_subject(shared, epoch, relation, chunk))
+    })
 }

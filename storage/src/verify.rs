@@ -10,7 +10,7 @@ use types::{Digest, Epoch};
 use crate::format::{self, CHUNK_HEADER, CommitRecord};
 use crate::open::Damage;
 use crate::store::Shared;
-use crate::{Consequence, Error, RelationId, RelationKind, Store, journal, run};
+use crate::{Consequence, Error, RelationId, RelationInfo, RelationKind, Store, journal, run, store};
 
 /// More problems than this are counted, not listed.
 const PROBLEMS_MAX: usize = 1_000;
@@ -220,14 +220,15 @@ fn commits(shared: &Shared, report: &mut VerifyReport) -> BTreeMap<Epoch, Commit
         commits.insert(epoch, decoded?.0);
         Ok(())
     });
-    let committed = shared.committed();
-    for epoch in report.since.max(1)..=committed {
+    // Older ones than can be read are kept too, for reading those that can.
+    let kept = shared.work.log_trimmed().max(1)..=shared.committed();
+    for epoch in kept.clone() {
         match commits.first_key_value() {
             Some((first, _)) if *first <= epoch => break,
             _ => report.problem(format!("the commit record of epoch {epoch}"), "it is missing"),
         }
     }
-    for epoch in report.since.max(1)..=committed {
+    for epoch in kept {
         match shared.db.get_pinned_cf(shared.family(format::REMAP), format::epoch_key(epoch)) {
             Ok(Some(_)) => {}
             Ok(None) => report.problem(format!("the remap of epoch {epoch}"), "it is missing"),
@@ -237,7 +238,7 @@ fn commits(shared: &Shared, report: &mut VerifyReport) -> BTreeMap<Epoch, Commit
     commits
 }
 
-/// Checks every chunk of changes, and that none is missing of those that can be read.
+/// Checks every chunk of changes, and that none is missing of those that are needed.
 fn changes(shared: &Shared, commits: &BTreeMap<Epoch, CommitRecord>, report: &mut VerifyReport) {
     let mut found: BTreeMap<(Epoch, u32), (u32, u64)> = BTreeMap::new();
     walk(shared, format::CHANGES, report, |_, key, value| {
@@ -246,23 +247,58 @@ fn changes(shared: &Shared, commits: &BTreeMap<Epoch, CommitRecord>, report: &mu
         };
         let epoch = Epoch::from_be_bytes(head[1..9].try_into().expect("eight bytes"));
         let relation = u32::from_be_bytes(head[9..13].try_into().expect("four bytes"));
-        let name = shared.relations.get(relation as usize).map_or("?", |r| r.name.as_str());
-        let subject = || format!("chunk {} of the changes of `{name}` in epoch {epoch}", u32::from_be_bytes(*chunk));
+        let subject = || store::chunk_subject(shared, epoch, RelationId(relation), u32::from_be_bytes(*chunk));
         format::open(key, value, subject)?;
         let (chunks, rows) = found.entry((epoch, relation)).or_default();
         *chunks += 1;
         run::read_chunk(value, CHUNK_HEADER, |_, _| *rows += 1, subject)
     });
-    for (epoch, record) in commits.range(report.since + 1..) {
-        for (info, r) in shared.relations.iter().zip(&record.relations) {
+    let needed_after: Vec<Epoch> =
+        shared.relations.iter().map(|r| shared.past.needed_after(r.id, report.since)).collect();
+    for (epoch, record) in commits {
+        for ((info, r), needed_after) in shared.relations.iter().zip(&record.relations).zip(&needed_after) {
+            let state = info.kind == RelationKind::State;
+            if record.staged.is_some() {
+                // A segment that is there is read whole, whatever of it is still needed.
+                if shared.segments.has(*epoch) || (!state && epoch > needed_after) {
+                    staged_changes(shared, *epoch, record, info, report);
+                }
+                continue;
+            }
             let (chunks, rows) = found.get(&(*epoch, info.id.0)).copied().unwrap_or_default();
-            if info.kind != RelationKind::State && (chunks, rows) != (r.chunks, r.changes) {
+            if !state && epoch > needed_after && (chunks, rows) != (r.chunks, r.changes) {
                 report.problem(
                     format!("the changes of `{}` in epoch {epoch}", info.name),
                     format!("{rows} in {chunks} chunks were found, and {} in {} were committed", r.changes, r.chunks),
                 );
             }
         }
+    }
+}
+
+/// Checks what an epoch changed in a relation, where it went to a segment.
+fn staged_changes(
+    shared: &Shared,
+    epoch: Epoch,
+    record: &CommitRecord,
+    info: &RelationInfo,
+    report: &mut VerifyReport,
+) {
+    let (mut bytes, mut rows) = (0, 0);
+    let read = store::for_each_chunk(shared, epoch, record, info.id, |chunk, value| {
+        bytes += value.len() as u64;
+        run::read_chunk(value, CHUNK_HEADER, |_, _| rows += 1, || store::chunk_subject(shared, epoch, info.id, chunk))
+    });
+    let committed = record.relations[info.id.0 as usize];
+    report.records += u64::from(committed.chunks);
+    report.bytes += bytes;
+    match read {
+        Err(e) => report.note(e),
+        Ok(()) if rows != committed.changes => report.problem(
+            format!("the changes of `{}` in epoch {epoch}", info.name),
+            format!("{rows} were found, and {} were committed", committed.changes),
+        ),
+        Ok(()) => {}
     }
 }
 

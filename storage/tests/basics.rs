@@ -160,9 +160,15 @@ fn another_format_and_another_plan_are_refused_with_a_sentence() {
     assert_eq!(store.relations().len(), 3);
     drop(store);
 
-    std::fs::write(path.join("format"), "thalweg store 2\n").unwrap();
-    let newer = Store::open(options(&path)).unwrap_err();
-    assert!(matches!(&newer, Error::Format { found, .. } if found == "2"), "{newer}");
+    for (other, what) in [("1", "an older one"), ("3", "a newer one")] {
+        std::fs::write(path.join("format"), format!("thalweg store {other}\n")).unwrap();
+        for refused in [Store::open(options(&path)), Store::open_read_only(&path)] {
+            let e = refused.unwrap_err();
+            assert!(matches!(&e, Error::Format { found, .. } if found == other), "{what}: {e}");
+            assert!(e.to_string().contains("open it with the program that wrote it"), "{what}: {e}");
+        }
+        assert!(matches!(Store::verify(&path), Err(Error::Format { .. })), "{what}");
+    }
     std::fs::write(path.join("format"), "something else").unwrap();
     assert!(matches!(Store::open(options(&path)), Err(Error::NotAStore { .. })));
     std::fs::remove_file(path.join("format")).unwrap();
@@ -337,12 +343,16 @@ fn a_publication_alone_lets_what_it_made_old_be_forgotten() {
 
 #[test]
 fn what_a_reader_held_back_is_forgotten_when_it_goes() {
-    let (_dir, store, _) = counting_trims(&|_| ());
+    let (_dir, store, _) = counting_trims(&|o| o.apply_rows = 1);
     commit(&store, 1, put("a", None, Some("1")));
     let held = store.snapshot(None).unwrap();
     let text = |n: u64| n.to_string();
     for e in 2..=300 {
         commit(&store, e, put("a", Some(&text(e - 1)), Some(&text(e))));
+        // Old epochs are read from where the table was moved before them; the log behind that is needed.
+        if e % 25 == 0 {
+            wait_until(|| store.stats().runs == 0);
+        }
     }
     assert_eq!((store.since(), store.remap(2).unwrap().is_some()), (1, true));
     let also = held.clone();
@@ -359,10 +369,11 @@ fn the_log_is_forgotten_once_the_last_relation_is_moved() {
     let (_dir, store, _) = counting_trims(&|o| o.retain_epochs = 30);
     let both = |e: u64| {
         let mut sets = put("a", (e > 1).then(|| (e - 1).to_string()).as_deref(), Some(&e.to_string()));
+        sets.retain(|_| e <= 10);
         sets.extend(state(e).into_iter().filter(|_| e >= 5));
         sets
     };
-    // The table's oldest run is due one epoch before the state's by age, and its changes are forgotten then.
+    // The table's oldest run is due a few epochs before the state's by age, and its changes are forgotten then.
     for e in 1..=66 {
         commit(&store, e, both(e));
     }
@@ -374,6 +385,47 @@ fn the_log_is_forgotten_once_the_last_relation_is_moved() {
     // Nothing more is committed, and the state no longer needs the log.
     wait_until(|| store.remap(30).unwrap().is_none());
     assert!(store.remap(40).unwrap().is_some(), "the horizon's is kept");
+}
+
+#[test]
+fn what_one_relation_needs_of_the_log_is_not_missed_of_another() {
+    let (dir, store, trims) = counting_trims(&|o| (o.retain_epochs, o.apply_rows) = (30, 5));
+    let five = |relation, epoch: u64| {
+        let mut set = ChangeSet::new();
+        let text = |e: u64| format!("{relation:?} of {e}").into_bytes();
+        let before = (epoch > 3 && relation == VIEW).then(|| text(epoch - 1));
+        let before = before.or_else(|| (epoch > 1 && relation == TABLE).then(|| text(1)));
+        for n in 0..5 {
+            set.push(&[n], before.as_deref(), Some(&text(epoch)));
+        }
+        vec![(relation, set)]
+    };
+    commit(&store, 1, five(TABLE, 1));
+    wait_applied(&store, 1);
+    // Never moved, it holds the commit records back.
+    commit(&store, 2, state(2));
+    for e in 3..=60 {
+        commit(&store, e, five(VIEW, e));
+        if e % 5 == 0 {
+            wait_until(|| store.stats().runs == 1);
+        }
+    }
+    wait_until(|| trims.load(Ordering::SeqCst) > 0);
+    // The table is moved again: until its older state is behind the horizon, it is read from there.
+    let applied = store.stats().applied;
+    commit(&store, 61, five(TABLE, 61));
+    wait_applied(&store, applied + 1);
+    wait_until(|| store.stats().runs == 1);
+    for e in store.since()..=61 {
+        let snapshot = store.snapshot(Some(e)).unwrap();
+        let table = format!("{TABLE:?} of {}", if e < 61 { 1 } else { 61 });
+        assert_eq!(snapshot.get(TABLE, &[3]).unwrap(), Some(table.into_bytes()), "epoch {e}");
+        let view = format!("{VIEW:?} of {}", e.min(60));
+        assert_eq!(snapshot.get(VIEW, &[3]).unwrap(), Some(view.into_bytes()), "epoch {e}");
+    }
+    drop(store);
+    let report = Store::verify(dir.path().join("store")).unwrap();
+    assert!(report.is_ok(), "{report:?}");
 }
 
 #[test]

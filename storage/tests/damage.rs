@@ -3,11 +3,9 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::*;
-use storage::{Consequence, CrashPoint, Error, JournalEntry, Options, Store};
+use storage::{Consequence, Error, JournalEntry, Options, Store};
 
 /// A store with `epochs` epochs, closed as a crash leaves it: the log is not flushed into files.
 fn made(path: &Path, epochs: u64, change: impl Fn(&mut Options)) -> Model {
@@ -320,45 +318,61 @@ fn a_missing_chunk_or_commit_record_is_noticed() {
 }
 
 #[test]
-fn a_staged_file_lost_or_damaged_after_its_commit_is_noticed() {
-    // Copied at the moment when the epoch is committed and its file not yet taken in.
+fn a_segment_lost_or_damaged_is_noticed() {
     let dir = tempdir();
     let (path, copy) = (dir.path().join("live"), dir.path().join("copy"));
-    let armed = Arc::new(AtomicBool::new(false));
-    let (from, to, a) = (path.clone(), copy.clone(), armed.clone());
-    let store = Store::open(Options {
-        stage_rows: 1,
-        apply_rows: usize::MAX,
-        hook: Arc::new(move |at| {
-            if at == CrashPoint::Ingest && a.swap(false, Ordering::SeqCst) {
-                copy_dir(&from, &to);
-            }
-        }),
-        ..options(&path)
-    })
-    .unwrap();
+    let store = Store::open(Options { stage_rows: 1, apply_rows: usize::MAX, ..options(&path) }).unwrap();
     commit(&store, 1, put("a", None, Some("1")));
-    armed.store(true, Ordering::SeqCst);
     commit(&store, 2, put("a", Some("1"), Some("2")));
-    let staged = files(&copy.join("staging"), ".sst");
-    assert_eq!(staged.len(), 1);
-    let bytes = std::fs::read(&staged[0]).unwrap();
+    copy_dir(&path, &copy);
+    let segments = files(&copy.join("changes"), "");
+    assert_eq!(segments.len(), 1);
+    let segment = &segments[0];
+    let bytes = std::fs::read(segment).unwrap();
     let open = |prepare: &dyn Fn()| {
         let again = dir.path().join("again");
         let _ = std::fs::remove_dir_all(&again);
         prepare();
         copy_dir(&copy, &again);
-        std::fs::write(&staged[0], &bytes).unwrap();
+        std::fs::write(segment, &bytes).unwrap();
         Store::open(options(&again)).map(|s| (s.committed(), s.snapshot(None).unwrap().get(TABLE, b"a").unwrap()))
     };
     assert_eq!(open(&|| {}).unwrap(), (2, Some(b"2".to_vec())));
     let is_damage = |e: Error| assert_eq!(e.consequence(), Consequence::Damaged, "{e}");
-    is_damage(open(&|| std::fs::remove_file(&staged[0]).unwrap()).unwrap_err());
-    for at in (0..bytes.len()).step_by(37) {
-        is_damage(open(&|| cut(&staged[0], at as u64)).unwrap_err());
-        match open(&|| flip(&staged[0], at as u64)) {
-            Ok(found) => assert_eq!(found, (2, Some(b"2".to_vec()))),
-            Err(e) => is_damage(e),
+    is_damage(open(&|| std::fs::remove_file(segment).unwrap()).unwrap_err());
+    for at in 0..bytes.len() {
+        is_damage(open(&|| cut(segment, at as u64)).unwrap_err());
+        is_damage(open(&|| flip(segment, at as u64)).unwrap_err());
+    }
+}
+
+#[test]
+fn history_in_a_lost_or_damaged_segment_is_missed_when_it_is_asked_for() {
+    let dir = tempdir();
+    let path = dir.path().join("store");
+    let model = made(&path, 30, |o| (o.apply_rows, o.stage_rows) = (1, 1));
+    let store = Store::open(Options { apply_rows: 1, ..options(&path) }).unwrap();
+    settle(&store);
+    drop(store);
+    assert!(Store::verify(&path).unwrap().is_ok());
+    let segments = files(&path.join("changes"), "");
+    let mut random = Random(4);
+    for turn in 0..24 {
+        let file = &segments[random.below(segments.len() as u64) as usize];
+        let at = random.below(length(file));
+        let subject = format!("turn {turn}: {} at {at} of {}", file.display(), length(file));
+        let copy = dir.path().join("copy");
+        copy_dir(&path, &copy);
+        let file = copy.join("changes").join(file.file_name().unwrap());
+        match turn % 4 {
+            0 => cut(&file, at),
+            1 => std::fs::remove_file(&file).unwrap(),
+            _ => flip(&file, at),
         }
+        let report = Store::verify(&copy).unwrap();
+        assert!(!report.is_ok(), "{subject}");
+        // The rows themselves are elsewhere, and whole.
+        never_wrong(&copy, &model, &subject);
+        std::fs::remove_dir_all(&copy).unwrap();
     }
 }

@@ -12,7 +12,7 @@ use storage::{Consequence, EpochCommit, Error, Options, Store};
 
 const ORDER: &str = "THALWEG_TEST_STORE_FULL";
 
-/// With staging the epochs are large, and it is a staged file that does not fit; else the log.
+/// With staging the epochs are large, and it is a segment that does not fit; else the log.
 fn full_model(stage_rows: usize) -> Model {
     if stage_rows == 1 { Model::new(5, 4_000, 4_000) } else { Model::new(5, 500, 600) }
 }
@@ -23,9 +23,9 @@ fn full_model(stage_rows: usize) -> Model {
 #[allow(clippy::disallowed_methods)]
 fn child() {
     let Ok(order) = std::env::var(ORDER) else { return };
-    let (stage_rows, path) = order.split_once(' ').unwrap();
-    let stage_rows = stage_rows.parse().unwrap();
-    let store = Store::open(Options { stage_rows, apply_rows: 2_000, ..options(path) }).unwrap();
+    let words: Vec<&str> = order.splitn(3, ' ').collect();
+    let [stage_rows, apply_rows] = [0, 1].map(|i| words[i].parse().unwrap());
+    let store = Store::open(Options { stage_rows, apply_rows, ..options(words[2]) }).unwrap();
     let mut model = full_model(stage_rows);
     let failure = loop {
         let epoch = store.committed() + 1;
@@ -51,7 +51,13 @@ fn child() {
 #[test]
 #[allow(clippy::disallowed_methods)]
 fn a_full_disk_is_an_error_with_a_consequence_and_loses_nothing() {
-    for stage_rows in [1, usize::MAX] {
+    let cases: [(usize, usize, &[&str]); 3] = [
+        (1, 2_000, &["failure NotDone"]),
+        (usize::MAX, usize::MAX, &["failure Unknown"]),
+        // The background work writes to the log too. If that fails first, commits are refused, and told why.
+        (usize::MAX, 2_000, &["failure Unknown", "failure NotDone the store takes no more writes since one failed"]),
+    ];
+    for (stage_rows, apply_rows, expected) in cases {
         let dir = tempdir();
         let path = dir.path().join("store");
         // No file may grow beyond this, which is how a full disk looks to one that writes to it.
@@ -62,14 +68,14 @@ fn a_full_disk_is_an_error_with_a_consequence_and_loses_nothing() {
         let out = Command::new("bash")
             .args(["-c", &script])
             .arg(std::env::current_exe().unwrap())
-            .env(ORDER, format!("{stage_rows} {}", path.display()))
+            .env(ORDER, format!("{stage_rows} {apply_rows} {}", path.display()))
             .stdin(Stdio::null())
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         let errors = String::from_utf8_lossy(&out.stderr).into_owned();
         assert!(out.status.success() && text.contains("read on"), "{text}\n{errors}");
-        assert!(text.contains(if stage_rows == 1 { "failure NotDone" } else { "failure Unknown" }), "{text}");
+        assert!(expected.iter().any(|e| text.contains(e)), "{expected:?}\n{text}");
         let said: u64 = text.lines().filter_map(|l| l.strip_prefix("said ")?.parse().ok()).max().unwrap_or(0);
         let mut model = full_model(stage_rows);
         let store = Store::open(options(&path)).unwrap();

@@ -241,11 +241,11 @@ fn closed_door(path: &Path) {
     two.push(b"c", None, Some(b"1"));
     let second = || EpochCommit { epoch: 2, relations: vec![(TABLE, two.clone())] };
     store.log_remap(&remap(2)).unwrap();
-    mode("staging", 0o555);
+    mode("changes", 0o555);
     let e = store.commit(second()).unwrap_err();
-    assert!(e.consequence() == Consequence::NotDone && e.to_string().contains("staging"), "{e}");
+    assert!(e.consequence() == Consequence::NotDone && e.to_string().contains("changes"), "{e}");
     // It did not happen: the very same call succeeds once the folder is open.
-    mode("staging", 0o755);
+    mode("changes", 0o755);
     store.commit(second()).unwrap();
     store.publish(2);
     // RocksDB cannot make a file. That is no damage, and nothing acknowledged is lost.

@@ -45,13 +45,36 @@ impl ChangeSet {
     }
 
     /// Adds a change at the end.
+    #[inline]
     pub fn push(&mut self, key: &[u8], before: Option<&[u8]>, after: Option<&[u8]>) {
+        self.push_joined([key], before, after);
+    }
+
+    /// Adds a change at the end, its key given in parts.
+    #[inline]
+    pub fn push_joined<const N: usize>(&mut self, key: [&[u8]; N], before: Option<&[u8]>, after: Option<&[u8]>) {
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(key);
+        key.iter().for_each(|part| self.bytes.extend_from_slice(part));
+        let key = length(self.bytes.len() - start);
         self.bytes.extend_from_slice(before.unwrap_or_default());
         self.bytes.extend_from_slice(after.unwrap_or_default());
-        let len = |part: Option<&[u8]>| part.map_or(ABSENT, |p| u32::try_from(p.len()).expect("a row under 4 GiB"));
-        self.entries.push(Entry { start, key: len(Some(key)), before: len(before), after: len(after) });
+        let len = |part: Option<&[u8]>| part.map_or(ABSENT, |p| length(p.len()));
+        self.entries.push(Entry { start, key, before: len(before), after: len(after) });
+    }
+
+    /// Adds an addition at the end. If the last change is a removal under the same key, the two become one.
+    #[inline]
+    pub fn push_after(&mut self, key: &[u8], after: &[u8]) {
+        if let Some(last) = self.entries.last_mut()
+            && last.before != ABSENT
+            && last.after == ABSENT
+            && self.bytes[last.start..last.start + last.key as usize] == *key
+        {
+            self.bytes.extend_from_slice(after);
+            last.after = length(after.len());
+            return;
+        }
+        self.push(key, None, Some(after));
     }
 
     /// How many changes there are.
@@ -75,6 +98,7 @@ impl ChangeSet {
     }
 
     /// The changes in order.
+    #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Change<'_>> + '_ {
         self.entries.iter().map(|e| self.read(e))
     }
@@ -86,18 +110,19 @@ impl ChangeSet {
 
     /// All of them as one netted set: sorted by key, one change a key, changes that cancel left out.
     ///
-    /// Each input may hold, for one key, any number of removals (`before` alone) and additions (`after`
-    /// alone). Equal rows cancel. What is left must be at most one of each: more means that two rows claim
+    /// Each input may hold, for one key, any number of removals (`before`) and additions (`after`), alone or both in
+    /// one change. Equal rows cancel. What is left must be at most one of each: more means that two rows claim
     /// one key, and the error names that key's bytes.
-    pub fn net(sets: &[ChangeSet]) -> Result<ChangeSet, Vec<u8>> {
-        if let [one] = sets
+    pub fn net(mut sets: Vec<ChangeSet>) -> Result<ChangeSet, Vec<u8>> {
+        if let [one] = sets.as_slice()
             && one.is_sorted()
             && one.iter().all(|c| c.before != c.after)
         {
-            return Ok(one.clone());
+            return Ok(sets.remove(0));
         }
         let mut all: Vec<Change<'_>> = sets.iter().flat_map(ChangeSet::iter).collect();
-        all.sort_unstable_by(|a, b| a.key.cmp(b.key));
+        // Most inputs are a few sorted stretches, which this sort finds and merges.
+        all.sort_by(|a, b| a.key.cmp(b.key));
         let mut out = ChangeSet::with_capacity(all.len(), sets.iter().map(ChangeSet::bytes).sum());
         for group in all.chunk_by(|a, b| a.key == b.key) {
             if let [one] = group {
@@ -120,6 +145,7 @@ impl ChangeSet {
         Ok(out)
     }
 
+    #[inline]
     fn read(&self, e: &Entry) -> Change<'_> {
         let length = |l: u32| if l == ABSENT { 0 } else { l as usize };
         let key_end = e.start + e.key as usize;
@@ -131,6 +157,11 @@ impl ChangeSet {
             after: (e.after != ABSENT).then(|| &self.bytes[before_end..after_end]),
         }
     }
+}
+
+#[inline]
+fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("a row under 4 GiB")
 }
 
 /// Takes equal rows out of both lists, pair by pair.
@@ -171,8 +202,8 @@ mod tests {
         let mut b = ChangeSet::new();
         b.push(b"k1", None, Some(b"same"));
         b.push(b"k2", Some(b"old"), None);
-        b.push(b"k3", None, Some(b""));
-        let net = ChangeSet::net(&[a, b]).unwrap();
+        b.push_after(b"k3", b"");
+        let net = ChangeSet::net(vec![a, b]).unwrap();
         let seen: Vec<_> = net.iter().collect();
         assert_eq!(
             seen,
@@ -184,10 +215,31 @@ mod tests {
     }
 
     #[test]
+    fn a_removal_and_the_addition_behind_it_are_one_change() {
+        let mut set = ChangeSet::new();
+        set.push(b"k", Some(b"old"), None);
+        set.push_after(b"k", b"new");
+        set.push_after(b"k", b"newer");
+        set.push_joined([b"k", b"2"], None, None);
+        set.push_after(b"k2", b"x");
+        let seen: Vec<_> = set.iter().map(|c| (c.key, c.before, c.after)).collect();
+        let bytes = |b: &'static [u8]| Some(b);
+        assert_eq!(
+            seen,
+            [
+                (b"k".as_slice(), bytes(b"old"), bytes(b"new")),
+                (b"k", None, bytes(b"newer")),
+                (b"k2", None, None),
+                (b"k2", None, bytes(b"x")),
+            ]
+        );
+    }
+
+    #[test]
     fn net_refuses_two_rows_of_one_key() {
         let mut a = ChangeSet::new();
         a.push(b"k", None, Some(b"1"));
         a.push(b"k", None, Some(b"2"));
-        assert_eq!(ChangeSet::net(&[a]).unwrap_err(), b"k");
+        assert_eq!(ChangeSet::net(vec![a]).unwrap_err(), b"k");
     }
 }

@@ -44,21 +44,25 @@ impl Delta {
     }
 
     /// How many rows there are, of either sign.
+    #[inline]
     pub fn len(&self) -> usize {
         self.rows.num_rows()
     }
 
     /// Whether there are none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The difference of a row.
+    #[inline]
     pub fn diff(&self, row: usize) -> i64 {
         self.diffs.as_ref().map_or(1, |d| d[row])
     }
 
     /// True if every difference is +1.
+    #[inline]
     pub fn is_insert_only(&self) -> bool {
         self.diffs.is_none()
     }
@@ -69,6 +73,7 @@ impl Delta {
     }
 
     /// A column by position.
+    #[inline]
     pub fn column(&self, index: usize) -> &ArrayRef {
         self.rows.column(index)
     }

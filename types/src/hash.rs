@@ -1,8 +1,8 @@
 //! Fixed hashes: which shard owns a key, and the digest of a relation. Both are part of the store's format.
 
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
-use crate::ChangeSet;
+use crate::{Change, ChangeSet};
 
 /// How many virtual partitions keys fall into; owned by workers in turn, never named in stored state by worker.
 pub const SHARDS: u16 = 1024;
@@ -12,7 +12,8 @@ pub fn shard_of(key: &[u8]) -> u16 {
     (xxh3_64(key) % u64::from(SHARDS)) as u16
 }
 
-/// A digest of a set of rows that does not depend on their order: the sum of the rows' 128-bit hashes.
+/// A digest of a set of rows that does not depend on their order: the sum of the rows' 128-bit hashes. A row's is that
+/// of its value, seeded with its key's: two short hashes are quicker than one over both in pieces.
 ///
 /// Kept incrementally: a change adds the new row's hash and takes away the old one's. It guards against
 /// damage and divergence, not against an adversary.
@@ -28,35 +29,31 @@ pub struct Digest {
 impl Digest {
     /// Adds a row.
     pub fn add(&mut self, key: &[u8], value: &[u8]) {
-        self.sum = self.sum.wrapping_add(row_hash(key, value));
-        self.rows = self.rows.wrapping_add(1);
+        self.change(&Change { key, before: None, after: Some(value) });
     }
 
     /// Takes a row away.
     pub fn remove(&mut self, key: &[u8], value: &[u8]) {
-        self.sum = self.sum.wrapping_sub(row_hash(key, value));
-        self.rows = self.rows.wrapping_sub(1);
+        self.change(&Change { key, before: Some(value), after: None });
+    }
+
+    /// Applies one key's change.
+    pub fn change(&mut self, change: &Change<'_>) {
+        let seed = xxh3_64(change.key);
+        if let Some(before) = change.before {
+            self.sum = self.sum.wrapping_sub(xxh3_128_with_seed(before, seed));
+            self.rows = self.rows.wrapping_sub(1);
+        }
+        if let Some(after) = change.after {
+            self.sum = self.sum.wrapping_add(xxh3_128_with_seed(after, seed));
+            self.rows = self.rows.wrapping_add(1);
+        }
     }
 
     /// Applies an epoch's changes.
     pub fn apply(&mut self, changes: &ChangeSet) {
-        for change in changes.iter() {
-            if let Some(before) = change.before {
-                self.remove(change.key, before);
-            }
-            if let Some(after) = change.after {
-                self.add(change.key, after);
-            }
-        }
+        changes.iter().for_each(|change| self.change(&change));
     }
-}
-
-fn row_hash(key: &[u8], value: &[u8]) -> u128 {
-    let mut h = Xxh3::new();
-    h.update(&(key.len() as u32).to_le_bytes());
-    h.update(key);
-    h.update(value);
-    h.digest128()
 }
 
 mod hex {
@@ -81,6 +78,7 @@ mod tests {
         assert_eq!(shard_of(b"thalweg"), 809);
         let mut d = Digest::default();
         d.add(b"k", b"v");
+        assert_eq!(format!("{:032x}", d.sum), "bd1ae2ca08845530ad56a59fe3682db7");
         d.add(b"a", b"b");
         d.remove(b"k", b"v");
         let mut alone = Digest::default();

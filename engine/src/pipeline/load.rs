@@ -45,13 +45,13 @@ pub const STORE_OPTIONS: [OptionDef; 2] = [
         name: "stage_rows",
         shape: "int64",
         default: Some("50000"),
-        doc: "An epoch that changes at least this many rows is written as a sorted file instead of through the log.",
+        doc: "An epoch that changes at least this many rows, or 256 KiB, is appended to a file of its own instead of going through RocksDB's log.",
     },
     OptionDef {
         name: "apply_rows",
         shape: "int64",
-        default: Some("500000"),
-        doc: "When a relation has this many changed rows in memory, they are moved into sorted files.",
+        default: Some("2000000"),
+        doc: "When this many changed rows of a relation, or 64 MiB of them, are not yet in sorted files, they are moved there.",
     },
 ];
 

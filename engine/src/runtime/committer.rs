@@ -74,7 +74,7 @@ impl Committer {
             }
             let kept: Vec<ChangeSet> = parts.iter_mut().filter_map(|p| p.relations.remove(&position)).collect();
             if !kept.is_empty() {
-                let where_ = self.first_difference(position, &kept, epoch)?;
+                let where_ = self.first_difference(position, kept, epoch)?;
                 return Ok(Err((Divergent(position), Some(where_))));
             }
             if stored != rebuilt && self.start.keep != Some(position) {
@@ -85,7 +85,7 @@ impl Committer {
     }
 
     /// The first key at which rebuilt rows differ from stored ones, in words.
-    fn first_difference(&self, position: usize, kept: &[ChangeSet], epoch: Epoch) -> Result<String, String> {
+    fn first_difference(&self, position: usize, kept: Vec<ChangeSet>, epoch: Epoch) -> Result<String, String> {
         use std::ops::Bound::Unbounded;
         let relation = &self.relations.readable[position];
         let rebuilt = match ChangeSet::net(kept) {
@@ -165,7 +165,7 @@ impl Committer {
             if sets.is_empty() {
                 continue;
             }
-            let net = ChangeSet::net(&sets).map_err(|key| {
+            let net = ChangeSet::net(sets).map_err(|key| {
                 let key = self.key_text(position, &key);
                 format!("`{}` has two rows for the key {key} at epoch {epoch}: an operator is wrong", relation.name)
             })?;
@@ -177,7 +177,7 @@ impl Committer {
         for step in 0..self.start.plan.steps.len() {
             let Some(id) = self.relations.state(step) else { continue };
             let sets: Vec<ChangeSet> = parts.iter_mut().filter_map(|p| p.state.remove(&step)).flatten().collect();
-            let last = last_write_wins(&sets);
+            let last = last_write_wins(sets);
             if !last.is_empty() {
                 relations.push((id, last));
             }
@@ -274,7 +274,12 @@ impl Committer {
 }
 
 /// State writes with one entry a key, the last: sets are in order, and no key is written by two workers.
-fn last_write_wins(sets: &[ChangeSet]) -> ChangeSet {
+fn last_write_wins(mut sets: Vec<ChangeSet>) -> ChangeSet {
+    if let [one] = sets.as_slice()
+        && one.is_sorted()
+    {
+        return sets.remove(0);
+    }
     let mut all: Vec<Change<'_>> = sets.iter().flat_map(ChangeSet::iter).collect();
     all.sort_by(|a, b| a.key.cmp(b.key));
     let mut out = ChangeSet::with_capacity(all.len(), sets.iter().map(ChangeSet::bytes).sum());

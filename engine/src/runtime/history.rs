@@ -103,7 +103,7 @@ impl Ordered {
         let mut state = ChangeSet::new();
         for change in own.iter() {
             let (shard, rest) = change.key.split_at(2);
-            state.push(&[shard, &[OWN], rest].concat(), None, change.after);
+            state.push_joined([shard, &[OWN], rest], None, change.after);
         }
         for (place, held) in released.iter().filter(|(_, h)| h.stored) {
             state.push(&held_key(place, held.shard), None, None);

@@ -65,12 +65,15 @@ fn write(
             digest(part.digests.entry(relation).or_default(), delta, &keys, &values);
             return;
         }
-        let changes = part.relations.entry(relation).or_insert_with(|| ChangeSet::with_capacity(delta.len(), 0));
+        let changes = part.relations.entry(relation).or_insert_with(|| {
+            let row_bytes = if delta.is_empty() { 0 } else { keys.row(0).data().len() + values.row(0).data().len() };
+            ChangeSet::with_capacity(delta.len(), delta.len() * row_bytes)
+        });
         for i in 0..delta.len() {
             let (key, value) = (keys.row(i).data(), values.row(i).data());
             let diff = delta.diff(i);
             for _ in 0..diff {
-                changes.push(key, None, Some(value));
+                changes.push_after(key, value);
             }
             for _ in diff..0 {
                 changes.push(key, Some(value), None);
