@@ -6,6 +6,7 @@
 
 mod aggregate;
 mod assignment;
+mod auction;
 mod commit;
 mod csv;
 mod feed;
@@ -74,6 +75,10 @@ pub const BENCHES: &[(&str, &str)] = &[
         "assignment",
         "Being optimal again after a change, in dense graphs and in a city of up to a million nodes, against solving anew.",
     ),
+    (
+        "auction",
+        "MOHAF's published run and what its problem allows, on recorded data; a request's coming, against sorting anew.",
+    ),
 ];
 
 /// Runs a bench and prints its figures on standard output.
@@ -89,6 +94,7 @@ pub fn run(name: &str, options: &Options) -> Result<(), String> {
         "recovery" => recovery::run,
         "memory" => memory::run,
         "assignment" => assignment::run,
+        "auction" => auction::run,
         _ => {
             let names: Vec<&str> = BENCHES.iter().map(|(n, _)| *n).collect();
             return Err(format!("there is no bench `{name}`; there are {}", names.join(", ")));
@@ -112,6 +118,7 @@ mod tests {
             latency::pipeline(latency::Way::Posted, 1),
             recovery::PIPELINE.to_owned(),
             memory::PIPELINE.to_owned(),
+            auction::PIPELINE.to_owned(),
         ];
         for text in pipelines {
             subject::plan(&PathBuf::new(), &text).unwrap();
