@@ -3,11 +3,12 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use support::{THALWEG, dump, text};
+use support::{THALWEG, dump, run_command, text};
 use testkit::recorded_data;
 
 /// Runs a recorded example and compares its views with what `real_data.py` computes.
@@ -89,4 +90,46 @@ fn nyc_taxi_equals_duckdb() {
 #[test]
 fn google_jobs_equal_duckdb() {
     check("google_jobs", 98_561);
+}
+
+/// What the auction over the trace is held over and what comes of it.
+const AUCTION: [&str; 8] = [
+    "requests",
+    "placement",
+    "placement.rejections",
+    "placement.payments",
+    "placement.fairness",
+    "running",
+    "running.payments",
+    "running.fairness",
+];
+
+#[test]
+fn the_auction_over_the_trace_ends_with_the_same_bytes_after_kills_at_other_widths() {
+    let Some(data) = recorded_data() else { return };
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/cluster_auction/google_trace.toml");
+    let dir = tempfile::tempdir().unwrap();
+    let run = |store: &Path, workers: usize, crash: Option<&str>| {
+        let mut command = run_command(&file, store, workers);
+        command.env("THALWEG_DATA", &data);
+        if let Some(crash) = crash {
+            command.env("THALWEG_CRASH", crash);
+        }
+        let output = command.output().unwrap();
+        let is_killed = output.status.signal() == Some(9);
+        assert_eq!(is_killed, crash.is_some(), "{crash:?}: {}", text(&output));
+        assert!(is_killed || output.status.success(), "{}", text(&output));
+    };
+    let (whole, killed) = (dir.path().join("whole"), dir.path().join("killed"));
+    run(&whole, 1, None);
+    for (workers, crash) in [(1, "commit:9"), (2, "compute:17"), (4, "committed:13"), (2, "publish:21"), (1, "seal:5")] {
+        run(&killed, workers, Some(crash));
+    }
+    run(&killed, 4, None);
+    for view in AUCTION {
+        let (got, expected) = (dump(&killed, view), dump(&whole, view));
+        assert!(!expected.is_empty(), "`{view}` is empty");
+        assert!(got == expected, "`{view}` is not what it was without kills");
+    }
+    assert_eq!(dump(&killed, "faults"), "", "the trace has no bad rows");
 }
