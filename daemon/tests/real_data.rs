@@ -122,7 +122,8 @@ fn the_auction_over_the_trace_ends_with_the_same_bytes_after_kills_at_other_widt
     };
     let (whole, killed) = (dir.path().join("whole"), dir.path().join("killed"));
     run(&whole, 1, None);
-    for (workers, crash) in [(1, "commit:9"), (2, "compute:17"), (4, "committed:13"), (2, "publish:21"), (1, "seal:5")] {
+    for (workers, crash) in [(1, "commit:9"), (2, "compute:17"), (4, "committed:13"), (2, "publish:21"), (1, "seal:5")]
+    {
         run(&killed, workers, Some(crash));
     }
     run(&killed, 4, None);

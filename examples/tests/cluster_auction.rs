@@ -130,12 +130,10 @@ fn check_epochs(plan: &Plan, ended: &Temporary, is_held_to_model: bool) {
         let read = |name: &str| read(plan, ended, epoch, name);
         let (requests, machines) = (read("requests"), read("machines"));
         let views = ["placement", "placement.rejections", "placement.prices", "placement.payments"].map(read);
-        let by_job = |row: &Row| {
-            (requests.int(row, "job"), (requests.int(row, "class"), requests.float(row, "budget")))
-        };
-        let by_machine = |row: &Row| {
-            (machines.int(row, "machine"), (machines.int(row, "class"), machines.float(row, "capacity")))
-        };
+        let by_job =
+            |row: &Row| (requests.int(row, "job"), (requests.int(row, "class"), requests.float(row, "budget")));
+        let by_machine =
+            |row: &Row| (machines.int(row, "machine"), (machines.int(row, "class"), machines.float(row, "capacity")));
         let known: BTreeMap<i64, (i64, f64)> = machines.rows.iter().map(by_machine).collect();
         let [allocations, rejections, prices, payments] = &views;
         let at = format!("placement at epoch {epoch}");

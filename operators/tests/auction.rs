@@ -355,7 +355,9 @@ fn no_lie_pays(name: &str, mut auction: Auction, instances: u64) {
         auction.step(&gone(&requests), &gone(&resources));
         assert!(auction.views.iter().all(BTreeMap::is_empty), "{at}: something is left");
     }
-    eprintln!("{name}: {instances} instances, {lies} lies, {served} served honestly, {won_by_lying} won and {lost_by_lying} lost by lying");
+    eprintln!(
+        "{name}: {instances} instances, {lies} lies, {served} served honestly, {won_by_lying} won and {lost_by_lying} lost by lying"
+    );
     assert!(lies >= 10_000 && served > 1_000 && won_by_lying > 100 && lost_by_lying > 100, "the lies are too tame");
 }
 
@@ -533,10 +535,10 @@ fn zero_demand_zero_budget_and_empty_sides_mean_what_the_manual_says() {
         auction.step(&insert(&[asking(3, &[(2, Value::Float(0.9))])]), &[]);
         assert_eq!(rejected(&auction)[&3], "capacity", "{options}");
         // A resource that holds nothing is enough for what takes nothing.
-        auction.step(&insert(&[asking(4, &[(2, zero.clone())])]), &[
-            (offering(0, &[]), -1),
-            (offering(0, &[(1, zero.clone())]), 1),
-        ]);
+        auction.step(
+            &insert(&[asking(4, &[(2, zero.clone())])]),
+            &[(offering(0, &[]), -1), (offering(0, &[(1, zero.clone())]), 1)],
+        );
         assert!(payment_of(&auction, 4).is_some(), "{options}");
     }
 }
