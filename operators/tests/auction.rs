@@ -451,34 +451,34 @@ const MECHANISMS: [&str; 4] =
 #[test]
 fn what_makes_no_sense_is_a_fault_and_nothing_beside_it_is_lost() {
     let (nan, infinite, minus) = (Value::Float(f64::NAN), Value::Float(f64::INFINITY), Value::Float(-0.5));
-    let bad_requests: Vec<(usize, &Value, &str)> = vec![
-        (0, &Value::Null, "null_key"),
-        (2, &nan, "bad_demand"),
-        (2, &minus, "bad_demand"),
-        (2, &infinite, "bad_demand"),
-        (2, &Value::Null, "bad_demand"),
-        (2, &Value::Float(1e300), "bad_demand"),
-        (3, &nan, "bad_budget"),
-        (3, &minus, "bad_budget"),
-        (3, &Value::Null, "bad_budget"),
-        (4, &nan, "bad_priority"),
-        (4, &minus, "bad_priority"),
-        (5, &nan, "bad_place"),
-        (6, &Value::Null, "bad_place"),
-        (7, &nan, "bad_need"),
-        (8, &minus, "bad_need"),
+    let bad_requests: Vec<(usize, Value, &str)> = vec![
+        (0, Value::Null, "null_key"),
+        (2, nan.clone(), "bad_demand"),
+        (2, minus.clone(), "bad_demand"),
+        (2, infinite.clone(), "bad_demand"),
+        (2, Value::Null, "bad_demand"),
+        (2, Value::Float(1e300), "bad_demand"),
+        (3, nan.clone(), "bad_budget"),
+        (3, minus.clone(), "bad_budget"),
+        (3, Value::Null, "bad_budget"),
+        (4, nan.clone(), "bad_priority"),
+        (4, minus.clone(), "bad_priority"),
+        (5, nan.clone(), "bad_place"),
+        (6, Value::Null, "bad_place"),
+        (7, nan.clone(), "bad_need"),
+        (8, minus.clone(), "bad_need"),
     ];
-    let bad_resources: Vec<(usize, &Value, &str)> = vec![
-        (0, &Value::Null, "null_key"),
-        (1, &nan, "bad_capacity"),
-        (1, &minus, "bad_capacity"),
-        (1, &Value::Float(1e300), "bad_capacity"),
-        (2, &minus, "bad_cost"),
-        (2, &infinite, "bad_cost"),
-        (3, &infinite, "bad_place"),
-        (5, &nan, "bad_quality"),
-        (6, &Value::Float(1.5), "bad_quality"),
-        (7, &minus, "bad_quality"),
+    let bad_resources: Vec<(usize, Value, &str)> = vec![
+        (0, Value::Null, "null_key"),
+        (1, nan.clone(), "bad_capacity"),
+        (1, minus.clone(), "bad_capacity"),
+        (1, Value::Float(1e300), "bad_capacity"),
+        (2, minus.clone(), "bad_cost"),
+        (2, infinite.clone(), "bad_cost"),
+        (3, infinite.clone(), "bad_place"),
+        (5, nan.clone(), "bad_quality"),
+        (6, Value::Float(1.5), "bad_quality"),
+        (7, minus.clone(), "bad_quality"),
     ];
     let reasons = |faults: &[(Fault, i64)], sign: i64| -> Vec<String> {
         assert!(faults.iter().all(|(_, diff)| *diff == sign));
@@ -491,10 +491,10 @@ fn what_makes_no_sense_is_a_fault_and_nothing_beside_it_is_lost() {
         let mut requests = vec![asking(0, &[])];
         let mut resources = vec![offering(0, &[])];
         for (id, (at, value, _)) in (1..).zip(&bad_requests) {
-            requests.push(asking(id, &[(*at, (*value).clone())]));
+            requests.push(asking(id, &[(*at, value.clone())]));
         }
         for (id, (at, value, _)) in (1..).zip(&bad_resources) {
-            resources.push(offering(id, &[(*at, (*value).clone())]));
+            resources.push(offering(id, &[(*at, value.clone())]));
         }
         let told = auction.faulty_step(&insert(&requests), &insert(&resources));
         let mut expected: Vec<String> =
