@@ -90,9 +90,10 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
         let _ = runtime.block_on(async { tokio::time::timeout(std::time::Duration::from_secs(5), server).await });
     }
     let result = engine.wait();
-    drop(handle);
-    runtime.shutdown_background();
-    drop(store);
+    // Reads that are under way end, and so does the store's background work, whoever still has a hold of the store:
+    // nothing may be at work in RocksDB while the process takes itself apart.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    store.close();
     result.map_err(Failure::broken)
 }
 

@@ -34,7 +34,7 @@ fn a_run_on_a_full_disk_says_so_and_goes_on_where_there_is_room() {
         r#"
         mount -t tmpfs -o size=96m tmpfs '{disk}' && cd '{disk}' || exit 9
         run() {{ '{THALWEG}' run '{file}' --data store --workers $1 --exit-at-end --listen none 2>'{out}'/run-$1; }}
-        head -c 88M /dev/zero >ballast
+        head -c 90M /dev/zero >ballast
         run 2 && exit 8
         # Still full: it fails again, and nothing is worse for it.
         run 4 && exit 7

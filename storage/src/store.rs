@@ -380,16 +380,16 @@ impl Handle {
             // A panic in it has been printed; there is nothing more to do about it here.
             let _ = applier.join();
         }
+        if !self.shared.read_only {
+            // Nothing that was acknowledged depends on this; it spares the next open a surprise after a power cut.
+            let _ = self.shared.db.flush_wal(true);
+        }
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
         self.close();
-        if !self.shared.read_only {
-            // Nothing that was acknowledged depends on this; it spares the next open a surprise after a power cut.
-            let _ = self.shared.db.flush_wal(true);
-        }
     }
 }
 
