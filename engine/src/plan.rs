@@ -148,7 +148,8 @@ pub struct Settings {
     /// An epoch that changes at least this many rows is appended to a file beside RocksDB instead of going through its
     /// log, as is any of 256 KiB. `[store] stage_rows`, default 50,000.
     pub stage_rows: usize,
-    /// A relation's changed rows in memory beyond this are moved to disk. `[store] apply_rows`, default 2,000,000.
+    /// So many changed rows of a relation that are not in sorted files are moved there. `[store] apply_rows`, default
+    /// 2,000,000.
     pub apply_rows: usize,
 }
 

@@ -3,7 +3,7 @@
 //! A [`Store`] holds **relations**: sets of rows (key bytes → value bytes, one row a key) that change epoch by epoch.
 //! [`Store::commit`] makes everything an epoch changed durable at once; [`Store::snapshot`] reads all relations as
 //! they were at one epoch; [`Store::changes`] tells what each epoch changed. How it is done, and what was given up
-//! for it, stands in `docs/design/0001-store.md`.
+//! for it, stands in `docs/design/0001-store.md` and `0006-segments.md`.
 //!
 //! # Contract
 //!

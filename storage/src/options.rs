@@ -75,7 +75,8 @@ pub struct Options {
     /// An epoch with at least this many changed rows (or [`Options::STAGE_BYTES`]) is appended to a file beside RocksDB
     /// instead of going through its log.
     pub stage_rows: usize,
-    /// When a relation has this many changed rows in memory (or [`Options::APPLY_BYTES`]), they are moved into `rows`.
+    /// When this many changed rows of a relation (or [`Options::APPLY_BYTES`]) are logged and not in `rows`, they are moved
+    /// there.
     pub apply_rows: usize,
     /// Whether a commit waits for the disk. Turned off only by benches and for a [`Temporary`](crate::Temporary) store:
     /// without it an acknowledged epoch may be lost.
@@ -90,7 +91,7 @@ impl Options {
     /// An epoch's changes of this size are appended to a file beside RocksDB, however few rows they are. That costs a
     /// second sync, and spares RocksDB's log, memtable and compaction the bytes.
     pub const STAGE_BYTES: usize = 256 << 10;
-    /// A relation's changes in memory beyond this are moved into `rows`, however few rows they are.
+    /// A relation's changes of this size are moved into `rows`, however few rows they are.
     pub const APPLY_BYTES: usize = 64 << 20;
 
     /// The defaults, for a store in this folder.
