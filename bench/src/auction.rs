@@ -58,7 +58,7 @@ const ANEW: &str = "all pairs sorted anew";
 
 pub fn run(options: &Options, _: &Scratch, report: &mut Report) -> Result<(), String> {
     let instance = Instance::read()?;
-    let mut once = |report: &mut Report, metric: &str, unit: &str, value: f64| {
+    let once = |report: &mut Report, metric: &str, unit: &str, value: f64| {
         let mut samples = Samples::default();
         samples.push(value);
         report.figure(metric, unit, &samples);

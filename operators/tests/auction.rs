@@ -1,5 +1,6 @@
 //! The auction's promises: published figures over recorded data, bounds anyone can check, payments nobody can beat.
 
+#[allow(dead_code, reason = "only the random numbers are wanted of it")]
 mod harness;
 
 use std::collections::BTreeMap;
