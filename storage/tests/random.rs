@@ -260,26 +260,35 @@ fn thousands_of_small_epochs_are_trimmed_and_reopened() {
     let mut set = ChangeSet::new();
     set.push(b"lonely", None, Some(b"row"));
     commit(&store, 1, vec![(VIEW, set)]);
-    for e in 2..=3_000_u64 {
+    let step = |e: u64| {
         let mut state = ChangeSet::new();
         state.push(b"k", None, Some(&e.to_le_bytes()));
         let mut sets = put("a", (e > 2).then(|| (e - 1).to_string()).as_deref(), Some(&e.to_string()));
         sets.push((STATE, state));
         commit(&store, e, sets);
+    };
+    (2..=3_000).for_each(step);
+    // The log is kept back to where rows were last moved before the oldest epoch that can be read. However far the
+    // background work is behind, it catches up while epochs go on slowly.
+    let mut last = 3_000;
+    while store.remap(2_900).unwrap().is_some() {
+        assert!(last < 20_000, "the background work never got there");
+        last += 1;
+        step(last);
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
     let check = |store: &Store| {
         let snapshot = store.snapshot(None).unwrap();
         assert_eq!(snapshot.get(VIEW, b"lonely").unwrap().as_deref(), Some(b"row".as_slice()));
-        assert_eq!(snapshot.get(TABLE, b"a").unwrap().as_deref(), Some(b"3000".as_slice()));
-        assert_eq!(snapshot.get(STATE, b"k").unwrap().as_deref(), Some(3_000_u64.to_le_bytes().as_slice()));
-        assert_eq!(store.remap(3_000).unwrap(), Some(remap(3_000)));
+        assert_eq!(snapshot.get(TABLE, b"a").unwrap().as_deref(), Some(last.to_string().as_bytes()));
+        assert_eq!(snapshot.get(STATE, b"k").unwrap().as_deref(), Some(last.to_le_bytes().as_slice()));
+        assert_eq!(store.remap(last).unwrap(), Some(remap(last)));
     };
     check(&store);
-    wait_until(|| store.remap(2_900).unwrap().is_none());
     drop(store);
     let store = open();
     check(&store);
-    assert_eq!(store.since(), 2_970);
+    assert_eq!(store.since(), last - 30);
     drop(store);
     let report = Store::verify(dir.path().join("store")).unwrap();
     assert!(report.is_ok(), "{report:#?}");
