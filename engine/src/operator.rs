@@ -46,12 +46,23 @@ pub trait TableOperator {
 /// `apply` is given events in order, each once, and must treat them one after the other: how they are cut into
 /// batches and epochs must not matter. All state the function needs after a restart is written with
 /// [`Context::put_state`] and comes back by `restore`.
+///
+/// What it emits into an append-only output with an event time must not lie before the watermark of the epoch before,
+/// else what reads it sees it late: the event time of the event at hand, or in `advance` any time below the watermark
+/// that the operator has not yet told of, will do.
 pub trait HistoryOperator {
     /// One entry of the operator's stored state, before the first event.
     fn restore(&mut self, key: &[u8], value: &[u8]);
 
     /// The next events of input `input`, in order. Calls alternate between inputs as the order demands.
     fn apply(&mut self, input: usize, events: &RecordBatch, context: &mut Context);
+
+    /// Every event before `context.watermark` has been given. Called at each epoch, with events or without. What the
+    /// operator does here it must also do, and in the same way, when a later event shows it that time has passed: how
+    /// often it is called must not matter.
+    fn advance(&mut self, context: &mut Context) {
+        let _ = context;
+    }
 }
 
 /// Makes a table operator for a worker.

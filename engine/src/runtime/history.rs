@@ -99,6 +99,7 @@ impl Ordered {
                 self.operator.apply(index, &rows, &mut context);
             }
         }
+        self.operator.advance(&mut context);
         let (outputs, own, faults, gauges) = context.into_parts();
         let mut state = ChangeSet::new();
         for change in own.iter() {

@@ -256,10 +256,11 @@ fn apply(
     let workers = running.len();
     for (worker, operator) in running.iter_mut().enumerate() {
         let mine: Epoch = (0..epoch.len()).map(|i| owned(case, i, &epoch[i], worker, workers)).collect();
-        if mine.iter().all(Vec::is_empty) {
+        // Events of epoch n have times below 1000 n: see `event`.
+        let mut context = Context::new(number, number as i64 * 1000, case.step.outputs.len());
+        if mine.iter().all(Vec::is_empty) && matches!(operator, Running::Table(_)) {
             continue;
         }
-        let mut context = Context::new(number, 0, case.step.outputs.len());
         match operator {
             Running::Table(operator) => {
                 let deltas = (0..mine.len()).map(|i| deltas(&case.inputs[i].schema, &mine[i], random)).collect();
@@ -282,6 +283,7 @@ fn apply(
                         operator.apply(piece[0].1, &Delta::insert(batch).canonical().rows, &mut context);
                     }
                 }
+                operator.advance(&mut context);
             }
         }
         let (outputs, writes, faults, _) = context.into_parts();
