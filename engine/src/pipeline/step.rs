@@ -143,7 +143,8 @@ fn plan(reading: &Reading, entry: &Entry, catalogue: &Catalogue, known: &[(Strin
         section.unknown_name("operator", "operator", &operator, catalogue.operators.iter().map(|o| o.name));
         return None;
     };
-    let listed: Vec<&str> = ["operator", "keep_streams"].into_iter().chain(def.options.iter().map(|o| o.name)).collect();
+    let listed: Vec<&str> =
+        ["operator", "keep_streams"].into_iter().chain(def.options.iter().map(|o| o.name)).collect();
     let spoilt = inputs_of(table.0.iter()).any(|input| !known.iter().any(|(n, _)| *n == input) && reading.mute(&input));
     if spoilt {
         section.finish(&listed, false);
