@@ -20,10 +20,22 @@ const JOINERS_MAX: usize = 64;
 
 const NONE: u32 = u32::MAX;
 
+/// What is improved.
+#[derive(Clone, Copy, Debug)]
+pub enum Start<'a> {
+    /// The resources choose in turn, at these prices of requests.
+    InTurn(&'a [i64]),
+    /// A packing.
+    From(&'a [Option<u32>]),
+}
+
 /// Packs the requests of an instance. Gives each one's resource.
-pub fn pack(instance: &Instance, dual: &Dual) -> Vec<Option<u32>> {
+pub fn pack(instance: &Instance, dual: &Dual, start: Start<'_>) -> Vec<Option<u32>> {
     let mut packer = Packer::new(instance, dual);
-    packer.choose_in_turn();
+    match start {
+        Start::InTurn(prices) => packer.choose_in_turn(prices),
+        Start::From(at) => (0..).zip(at).for_each(|(i, at)| at.iter().for_each(|j| packer.put(i, *j))),
+    }
     for _ in 0..SWEEPS_MAX {
         let mut gained = false;
         for request in 0..instance.takes.len() as u32 {
@@ -96,10 +108,10 @@ impl<'a> Packer<'a> {
         }
     }
 
-    /// The dearest resource first, each takes its best set among the requests that are left, at the dual's prices.
-    fn choose_in_turn(&mut self) {
+    /// The dearest resource first, each takes its best set among the requests that are left, at these prices.
+    fn choose_in_turn(&mut self, prices: &[i64]) {
         let mut items: Vec<Vec<Item>> = vec![Vec::new(); self.instance.rooms.len()];
-        for (request, price) in self.dual.prices.iter().enumerate() {
+        for (request, price) in prices.iter().enumerate() {
             for edge in self.instance.edges(request).iter().filter(|e| e.score > *price) {
                 let take = self.instance.takes[request];
                 items[edge.resource as usize].push(Item { profit: edge.score - price, take, request: request as u32 });
