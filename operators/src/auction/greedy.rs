@@ -597,3 +597,6 @@ impl Heap {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
