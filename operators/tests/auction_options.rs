@@ -332,3 +332,12 @@ fn what_cannot_be_had_together_is_refused_with_a_reason() {
         assert_eq!(refusals(over, &options), "", "{options}");
     }
 }
+
+#[test]
+fn all_that_cannot_be_had_together_is_told_at_once() {
+    let said = refusals(OVER_TABLES, "payments = \"vcg\"\nprice_rounds = 1\nclusters = 2\nscale = 1024.0");
+    let reasons =
+        ["the greedy is none", "need `price_rounds = 0`", "which cluster it is sent to", "in this scale is nothing"];
+    assert!(reasons.iter().all(|reason| said.contains(reason)), "{said}");
+    assert_eq!(said.matches("p.toml:").count(), reasons.len(), "{said}");
+}
