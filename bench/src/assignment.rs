@@ -3,13 +3,14 @@
 //! *Dense*: n × n pairs; a change draws one whole row of weights anew, and apart from that one edge, or one node's term.
 //! The limit is the `lapjv` crate (Jonker and Volgenant) on the same matrix as floats, run every few changes between ours.
 //! *City*: 11 edges a task within blocks of 32 nodes, from a thousand nodes to a million; a change draws all weights of a
-//! task anew. *Step*: the whole operator with a million live nodes found by their places, what it holds in memory, and what
+//! task anew. *Tied*: rings of tasks, each with up to 11 workers near it and weights of three values only, so that nearly
+//! all of one large component is tied; a change draws all weights of a task anew. *Step*: the whole operator with a million live nodes found by their places, what it holds in memory, and what
 //! a changed row costs from row to views.
 //!
 //! Where the limit is run values are compared, every certificate's gap is taken, and in the end matches and prices are
 //! checked by the stand-alone checker: all outside what is timed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,9 @@ const WARM_UP: usize = 50;
 /// Of a city: the tasks and the workers of a block, and the workers a task may have.
 const BLOCK: u32 = 16;
 const DEGREE: u32 = 11;
+/// Of a ring: how far a task's workers are, and how many values weights have.
+const REACH: u64 = 40;
+const TIED_VALUES: u64 = 3;
 /// Rows changed at once, of the whole step.
 const ROWS: usize = 1_000;
 /// How long freed memory may take to go back to the system before what is resident is read.
@@ -61,6 +65,16 @@ pub fn run(options: &Options, _: &Scratch, report: &mut Report) -> Result<(), St
         }
         report.figure(&format!("us_per_change_city_{name}"), "us", &of_size.middle);
         report.figure(&format!("us_per_change_city_{name}_p99"), "us", &of_size.late);
+        gaps.push(of_size.gap_max as f64);
+    }
+    let sizes: &[(u32, usize, &str)] = options.pick(&[(1_000, 100, "1e3"), (10_000, 20, "1e4")], &[(1_000, 20, "1e3")]);
+    for (tasks, changes, name) in sizes {
+        let mut of_size = Tied::default();
+        for repetition in 0..options.repetitions() {
+            report.progress(&format!("ring of {tasks} tied tasks, repetition {}", repetition + 1));
+            of_size.run(repetition as u64, *tasks, *changes)?;
+        }
+        report.figure(&format!("us_per_change_tied_{name}"), "us", &of_size.middle);
         gaps.push(of_size.gap_max as f64);
     }
     // The worst of all, not the middle.
@@ -271,6 +285,47 @@ impl City {
     }
 }
 
+/// Rings of one size in which nearly everything is tied: the middle of microseconds a change.
+#[derive(Debug, Default)]
+struct Tied {
+    middle: Samples,
+    gap_max: i128,
+}
+
+impl Tied {
+    fn run(&mut self, seed: u64, tasks: u32, changes: usize) -> Result<(), String> {
+        let mut rng = Rng::new(5_000 + seed);
+        let mut solver = solver_of(tasks);
+        let mut edges: Vec<Vec<(u32, i64)>> = Vec::with_capacity(tasks as usize);
+        for task in 0..tasks {
+            let near = (0..DEGREE).map(|_| (task + rng.below(REACH) as u32) % tasks);
+            let workers: BTreeSet<u32> = near.collect();
+            edges.push(workers.into_iter().map(|worker| (worker, 1 + rng.below(TIED_VALUES) as i64)).collect());
+            solver.set_edges(task, edges[task as usize].iter().map(|(worker, w)| (*worker, Some(*w))));
+        }
+        let mut proven = Proven::default();
+        proven.take(&solver.solve());
+        let mut micros = Vec::with_capacity(changes);
+        for _ in 0..changes {
+            let task = rng.below(u64::from(tasks)) as u32;
+            let of_task = &mut edges[task as usize];
+            of_task.iter_mut().for_each(|(_, w)| *w = 1 + rng.below(TIED_VALUES) as i64);
+            let (repair, taken) = timed(|| {
+                solver.set_edges(task, of_task.iter().map(|(worker, w)| (*worker, Some(*w))));
+                solver.solve()
+            });
+            proven.take(&repair);
+            micros.push(taken * 1e6);
+        }
+        let all = (0..).zip(&edges).flat_map(|(task, of_task)| of_task.iter().map(move |(j, w)| (task, *j, *w)));
+        check(&solver, tasks, all)?;
+        micros.sort_unstable_by(f64::total_cmp);
+        self.middle.push(quantile(&micros, 0.5));
+        self.gap_max = self.gap_max.max(proven.gap_max);
+        Ok(())
+    }
+}
+
 /// The whole operator over a city of places: blocks as before, 11 km apart, each task with its nearest workers.
 #[derive(Debug, Default)]
 struct WholeStep {
@@ -375,7 +430,9 @@ mod tests {
         dense.run(1, 20, 100).unwrap();
         city.run(1, 100, 200).unwrap();
         step.run(1, 200, 3, Duration::ZERO).unwrap();
-        assert_eq!((dense.gap_max, city.gap_max), (0, 0));
+        let mut tied = Tied::default();
+        tied.run(1, 100, 50).unwrap();
+        assert_eq!((dense.gap_max, city.gap_max, tied.gap_max), (0, 0, 0));
         assert!(dense.row.median() > 0.0 && city.middle.median() > 0.0 && step.per_row.median() > 0.0);
     }
 }

@@ -10,6 +10,7 @@ pub mod generate;
 mod grid;
 mod groups;
 pub mod join;
+mod key_text;
 pub mod manual;
 mod multiset;
 mod refusal;

@@ -216,6 +216,22 @@ fn one_to_one_is_the_published_run() {
 }
 
 #[test]
+fn the_exclusive_optimum_is_the_published_one() {
+    let Some(auction) = held("mechanism = \"optimal\"\nexclusive = true\nas_published = true") else { return };
+    same(&auction, "feasible_pairs", 2_168_331.0, 0);
+    same(&auction, "allocated", 888.0, 0);
+    same(&auction, "efficiency", 0.2625, 4);
+    same(&auction, "revenue_published", 57.12, 2);
+    same(&auction, "jain_winners", 0.9997, 4);
+    same(&auction, "jain_requests", 0.2499, 4);
+    same(&auction, "used", 188.0, 0);
+    // It is the optimum by its own proof, and no less than the greedy of the same market.
+    same(&auction, "gap", 0.0, 9);
+    let Some(greedy) = held("mechanism = \"one_to_one\"\nas_published = true") else { return };
+    assert!(auction.fairness("value") >= greedy.fairness("value"));
+}
+
+#[test]
 fn greedy_with_shared_capacity_is_the_published_run() {
     let Some(auction) = held("as_published = true") else { return };
     same(&auction, "efficiency", 0.56555, 5);

@@ -15,9 +15,10 @@ use engine::operator::{Context, StepKind, TableOperator};
 use engine::pipeline::Section;
 use engine::plan::{Route, StepInput, StepOutput, StepPlan};
 use smallvec::SmallVec;
-use types::{Column, Delta, RowCodec, Schema, Type, Value, json};
+use types::{Column, Delta, RowCodec, Schema, Type, Value};
 
 use crate::expression::Expression;
+use crate::key_text::key_text;
 use candidates::Candidates;
 use solver::{Certificate, LEFT, RIGHT, Solver, TERM_MAX, WEIGHT_MAX};
 
@@ -62,14 +63,16 @@ task key in it. A candidate pair is an edge if it has a positive weight; with te
 
 **Certificate.** For every candidate pair price(task) + price(worker) ≥ weight, prices are at least 0, and the sum of
 capacity × price over a component equals the weight of its matches: no assignment can be better (duality of the
-transportation problem). So `gap` is 0, always.
+transportation problem). So `gap` is 0, always. All of these are multiples of `scale` shown as floats: who checks them
+divides by `scale` and rounds to whole numbers first, and then every comparison is exact.
 
 **Ties.** Among optimal assignments the one that is lexicographically greatest in the order of (task key, worker key):
 the first task gets as much as any optimum allows of its first worker, and so on. Among optimal prices those with every
 worker price least, which is what one more unit of that worker would add. Neither depends on history.
 
 Solved by successive shortest augmenting paths on warm duals (Kuhn 1955; Munkres 1957; Edmonds and Karp 1972), only in
-the components a change touches.",
+the components a change touches. Where many optima are equal, a change costs what all nodes that can be on a cycle of
+equal pairs with it do, not the nodes it touches alone: coarse weights in a large component make that many.",
     options: &[
         OptionDef { name: "tasks", shape: "relation", default: None, doc: "The tasks: one row each." },
         OptionDef { name: "workers", shape: "relation", default: None, doc: "The workers: one row each." },
@@ -659,28 +662,6 @@ fn pair_schema(sides: &[Side; 2], rule: &Rule) -> Schema {
         columns.push(column(DISTANCE, Type::Float64));
     }
     Schema { columns, key: Vec::new(), event_time: None, append_only: false }
-}
-
-/// A key as text: its one cell, or a JSON list of its cells.
-fn key_text(cells: &[Value]) -> String {
-    let mut out = Vec::new();
-    match cells {
-        [Value::Str(text)] => return text.clone(),
-        [cell] => json::write_value(&mut out, cell),
-        cells => {
-            out.push(b'[');
-            for (i, cell) in cells.iter().enumerate() {
-                if i > 0 {
-                    out.push(b',');
-                }
-                json::write_value(&mut out, cell);
-            }
-            out.push(b']');
-        }
-    }
-    let text = String::from_utf8(out).expect("JSON is text");
-    // A time alone needs no quotes.
-    text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).map_or(text.clone(), str::to_owned)
 }
 
 /// The assignment at work.

@@ -8,12 +8,16 @@
 //!
 //! **What is looked at.** A request that has no resource looks for the first pair behind the one it lost that has room
 //! now. A resource that was given room back at some position looks for the first request behind it that fits and would
-//! come earlier than with what it has. Both go into one heap by position. A pair that is taken may push later holders
-//! of its resource out, and gives its request's former resource room back: both are changes behind it. No list of all
-//! pairs is kept: a node is scored against the other side when it looks.
+//! come earlier than with what it has; if there is room after that for the next two, the next four, and so on, because a
+//! look costs what all requests do, and a resource that comes may take thousands. All go into one heap by position. A
+//! pair that is taken may push later holders of its resource out, and gives its request's former resource room back:
+//! both are changes behind it. No list of all pairs is kept: a node is scored against the other side when it looks.
 
 use super::book::{BLOCK, Book, NONE, Position, Stage};
 use super::seats::Seats;
+
+/// How many requests a resource puts into the heap at once at most.
+const OFFERS_MAX: usize = 4096;
 
 /// The state of the greedy in one market.
 #[derive(Debug)]
@@ -35,8 +39,8 @@ pub struct Greedy {
     /// By resource, the requests that take some of it.
     seats: Vec<Seats>,
     wishes: Wishes,
-    /// By resource, the candidate in the heap from which its search goes on.
-    search: Vec<Option<Position>>,
+    /// By resource, the candidate in the heap from which its search goes on, and how many it found last.
+    search: Vec<Option<(Position, usize)>>,
     heap: Heap,
     /// Requests that look for a resource, and resources with room given back: from where on, `None` from the top.
     looking: Vec<u32>,
@@ -60,8 +64,12 @@ struct Undo {
 /// Who put a pair into the heap, and goes on if it is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seeker {
+    /// Looks for its next resource, if it has none.
     Request,
+    /// Looks for its next requests.
     Resource,
+    /// A resource that found more than this one: the last of them looks on.
+    Offer,
 }
 
 impl Greedy {
@@ -247,9 +255,11 @@ impl Greedy {
         }
         while let Some((position, seeker)) = self.heap.pop(book) {
             self.consider(book, position, seeker);
-            if seeker == Seeker::Resource && self.search[position.resource as usize] == Some(position) {
-                self.search[position.resource as usize] = None;
-                self.seek_request(book, position.resource, Some(position));
+            if seeker == Seeker::Resource
+                && let Some((pending, found)) = self.search[position.resource as usize]
+                && pending == position
+            {
+                self.seek_requests(book, position.resource, Some(position), (2 * found).min(OFFERS_MAX));
             }
         }
         debug_assert!(self.opened.is_empty() && self.looking.is_empty());
@@ -304,9 +314,9 @@ impl Greedy {
     fn give_back(&mut self, book: &Book, resource: u32, limit: Option<Position>) {
         // A search that stands before the limit will come to what is behind it.
         let goes_on = self.search[resource as usize]
-            .is_some_and(|pending| limit.is_some_and(|limit| !book.is_before(&limit, &pending)));
+            .is_some_and(|(pending, _)| limit.is_some_and(|limit| !book.is_before(&limit, &pending)));
         if !goes_on {
-            self.seek_request(book, resource, limit);
+            self.seek_requests(book, resource, limit, 1);
         }
     }
 
@@ -348,14 +358,14 @@ impl Greedy {
         }
     }
 
-    /// Puts the first pair of a resource behind a limit that fits, and is better for its request than what it has,
-    /// into the heap.
-    fn seek_request(&mut self, book: &Book, resource: u32, limit: Option<Position>) {
+    /// Puts the first pairs of a resource behind a limit that fit, and are better for their requests than what they have,
+    /// into the heap, as many as are wanted.
+    fn seek_requests(&mut self, book: &Book, resource: u32, limit: Option<Position>, wanted: usize) {
         self.search[resource as usize] = None;
         if book.room(resource) < 0 {
             return;
         }
-        let mut best: Option<Position> = None;
+        let mut best = First { wanted, list: Vec::new(), last: None };
         match limit {
             Some(limit) => {
                 // Who takes nothing is nowhere refused for want of room.
@@ -375,13 +385,17 @@ impl Greedy {
             }
             None => self.seek_among_all(book, resource, None, &mut best),
         }
-        if let Some(best) = best {
-            self.search[resource as usize] = Some(best);
-            self.heap.push(book, best, Seeker::Resource);
+        best.cut(book);
+        for position in best.list {
+            let is_last = best.last == Some(position);
+            if is_last {
+                self.search[resource as usize] = Some((position, wanted));
+            }
+            self.heap.push(book, position, if is_last { Seeker::Resource } else { Seeker::Offer });
         }
     }
 
-    fn seek_among_all(&mut self, book: &Book, resource: u32, limit: Option<Position>, best: &mut Option<Position>) {
+    fn seek_among_all(&mut self, book: &Book, resource: u32, limit: Option<Position>, best: &mut First) {
         let mut scores = [0; BLOCK];
         let mut start = 0;
         while start < self.at.len() {
@@ -393,7 +407,7 @@ impl Greedy {
         }
     }
 
-    /// Puts a pair in the place of the best if it is better.
+    /// Puts a pair among the best if it is one.
     #[inline]
     fn seek_one(
         &mut self,
@@ -402,12 +416,15 @@ impl Greedy {
         request: u32,
         resource: u32,
         limit: Option<Position>,
-        best: &mut Option<Position>,
+        best: &mut First,
     ) {
         let i = request as usize;
         let score = if self.kept[i] == resource { score + self.kept_bonus } else { score };
         // A request that holds a better pair is passed by with one comparison.
-        if score < self.score[i] || !self.is_in[i] || limit.is_some() && best.is_some_and(|best| score < best.score) {
+        if score < self.score[i]
+            || !self.is_in[i]
+            || limit.is_some() && best.last.is_some_and(|last| score < last.score)
+        {
             return;
         }
         let position = Position { score, request, resource };
@@ -427,8 +444,8 @@ impl Greedy {
                 return;
             }
         }
-        if best.is_none_or(|best| book.is_before(&position, &best)) && self.fits(book, &position) {
-            *best = Some(position);
+        if best.last.is_none_or(|last| book.is_before(&position, &last)) && self.fits(book, &position) {
+            best.add(book, position);
         }
     }
 
@@ -560,6 +577,34 @@ impl Wishes {
     }
 }
 
+/// The first so many of positions that come in any order.
+#[derive(Debug)]
+struct First {
+    wanted: usize,
+    /// Those found, the first among them.
+    list: Vec<Position>,
+    /// The last of the first, once there are as many as are wanted: what is behind it is none of them.
+    last: Option<Position>,
+}
+
+impl First {
+    fn add(&mut self, book: &Book, position: Position) {
+        self.list.push(position);
+        if self.list.len() >= if self.last.is_none() { self.wanted } else { 2 * self.wanted } {
+            self.cut(book);
+        }
+    }
+
+    /// Leaves the first, and no more than are wanted.
+    fn cut(&mut self, book: &Book) {
+        if self.list.len() >= self.wanted {
+            self.list.select_nth_unstable_by(self.wanted - 1, |a, b| book.order(a, b));
+            self.list.truncate(self.wanted);
+            self.last = self.list.last().copied();
+        }
+    }
+}
+
 /// A binary heap whose order needs the keys, which the book has: the first position on top.
 #[derive(Debug, Default)]
 struct Heap {
@@ -597,3 +642,6 @@ impl Heap {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,13 +17,17 @@ of times the requester was served before. With `as_published` the form of the au
 `½ · (reliability + availability) + ½ · max(0, 1 − distance / distance_scale)`, which reaches 1.5; `fair` is
 `priority / 10` (priorities above 100 count as 100), h is 0; a unit's price is `cost · (1 − price_step · price_target)`;
 and a budget bounds what is paid, not who is served. A score is rounded to 10⁻¹² and from then on an integer; so are
-demands and capacities, in multiples of `scale`.
+demands and capacities, in multiples of `scale`, to the nearest, halves to the even one: what a demand takes may so be
+half a `scale` off what is written, and a demand of half a `scale` or less takes nothing.
 
 **Mechanisms.** `greedy`: pairs in the order of their scores, each taken if its request is free and its resource has
 room; maintained incrementally and equal to the sorted run at every epoch. `one_to_one`: the same, one request a
 resource, which is what the published table ran. `optimal`: the greatest sum of scores, as near as it can be shown.
 Where requests of different demands share capacity that is hard: every connected component of feasible pairs is packed
-by a Lagrangian heuristic with ejection chains, and `fairness` states what no allocation can exceed. With
+by a Lagrangian heuristic with ejection chains, and `fairness` states what no allocation can exceed. What the chains
+begin with is what the resources choose at the dual's prices, and for a component of up to 4,000 pairs, or where it is
+worth more, also the greedy; the best of what comes out counts, which is never worth less than the greedy of that
+component, and the best of several proofs is published. The chains end after a number of steps, not of seconds. With
 `exclusive = true` (one request a resource), or without `demand` (every request takes 1), the optimum is exact.
 
 **Ties.** Equal scores go by the request's key, then the resource's key, ascending. An exact optimum is the one that is
@@ -43,7 +47,8 @@ before the allocation that counts; a move below 10⁻⁶ is none. So prices are 
 exact to the last bit; truthful, because a greater budget never loses (Lehmann, O'Callaghan and Shoham 2002). `vcg`, for
 an exact optimum: the smallest budget with which its score still outweighs what the others lose by it (Clarke 1971),
 which is `externality`, in units of score. Truthful in the budget as what being served is worth; the other columns are
-taken as true. Computed payments are found anew for every winner of a market in which something changed.
+taken as true; and truthful for each request by itself: a requester with several may gain by bidding in concert.
+Computed payments are found anew for every winner of a market in which something changed.
 
 **Clusters.** With `clusters` resources are put into so many by Ward's hierarchical clustering of place, cost and quality,
 a request goes to the cluster whose mean scores best with it and has a resource that is feasible for it, and only pairs
@@ -58,14 +63,15 @@ that much more. `on_conflict` says what becomes of the requests of a resource th
 again at once, `reject` rejects them until their next event, `wait` lets them wait until it is back. What is paid stays
 what was asked when the request came to its resource, or when one of the two last changed. h counts a requester's
 requests that had been served when the request came. Every `price_every_secs` of event time prices move once (for several
-in a gap without events at once, at the utilisation there is).
+in a gap without events at once, at the utilisation there is); an event of a resource sets its price back to `cost`.
 
 **Views.** The step itself: one row a served request. `rejections`: one row a request that is not, with the `reason`:
 `no_resource`, `qos` (none meets its needs), `capacity` (none that does is large enough), `budget` (none of those costs
 as little), `cluster` (none in its cluster), `outbid` (others have them), `resource_left`, `waiting`. `prices`: one row a
 resource. `payments`: one row a served request. `fairness`: one row a market: `value` is the sum of scores, `efficiency`
 value over all requests, `satisfaction` the share served, `utilisation` the share of resources used, `jain_…` Jain's index
-(Σx)² / (n Σx²) of the scores of all requests (0 if not served), of winners, and of requesters' sums;
+(Σx)² / (n Σx²) of the scores, cut to multiples of 10⁻⁶, of all requests (0 if not served), of winners, and of
+requesters' sums;
 `revenue_published` is Σ payment × demand, as the authors compute it. `clusters` and, with `optimal`, `duals`.
 
 **Zero.** A demand of 0 takes nothing, costs nothing and has its best resource. A budget of 0 scores nothing for cost and

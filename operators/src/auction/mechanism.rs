@@ -151,7 +151,8 @@ pub fn base_price(auction: &Auction, resource: &Resource) -> f64 {
     let prices = &auction.prices;
     if auction.form.as_published {
         // The code's own form, with a utilisation that is always 0 (it reads a list nobody writes).
-        return resource.cost * (1.0 + prices.step * (0.0 - prices.target));
+        let price = resource.cost * (1.0 + prices.step * (0.0 - prices.target));
+        return price.clamp(prices.min, prices.max) + 0.0;
     }
     resource.cost.clamp(prices.min, prices.max)
 }

@@ -264,17 +264,13 @@ pub fn read(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<Auct
         dual_rounds: dual_rounds?,
         life: life?,
     };
-    match contradiction(&auction) {
-        None => Some(auction),
-        Some((key, message)) => {
-            section.problem(key, message);
-            None
-        }
-    }
+    let contradictions = contradictions(&auction);
+    contradictions.iter().for_each(|(key, message)| section.problem(key, *message));
+    contradictions.is_empty().then_some(auction)
 }
 
-/// What cannot be had together, with the option to change and a sentence that says why.
-fn contradiction(auction: &Auction) -> Option<(&'static str, &'static str)> {
+/// All that cannot be had together, each with the option to change and a sentence that says why.
+fn contradictions(auction: &Auction) -> Vec<(&'static str, &'static str)> {
     let Auction { mechanism, payments, prices, clusters, life, requests, resources, scale, .. } = auction;
     let is_events = matches!(life, Life::Events(_));
     let told: [(bool, &'static str, &'static str); 11] = [
@@ -345,7 +341,7 @@ fn contradiction(auction: &Auction) -> Option<(&'static str, &'static str)> {
             "without `demand` every request takes 1, which in this scale is nothing",
         ),
     ];
-    told.into_iter().find(|(is_so, ..)| *is_so).map(|(_, key, message)| (key, message))
+    told.into_iter().filter(|(is_so, ..)| *is_so).map(|(_, key, message)| (key, message)).collect()
 }
 
 /// The value of a key, or a default if it is absent; `None` if something else was written.

@@ -1,6 +1,6 @@
 //! What winners pay: what they are asked, or the smallest bid with which they would still have won.
 
-use super::book::{Book, NONE, Position, Stage};
+use super::book::{Book, Position, Stage};
 use super::greedy::Greedy;
 
 /// The smallest bid with which a winner of the greedy would still win, all others' bids as they are.
@@ -27,7 +27,7 @@ pub fn critical_bid(book: &Book, greedy: &mut Greedy, request: u32) -> f64 {
                 least = smallest_bid(least.next_down(), |bid| wins(resource, bid));
             }
         }
-        debug_assert!(least < budget || (0..book.resources.len() as u32).any(|j| j != NONE && wins(j, budget)));
+        debug_assert!(least < budget || (0..book.resources.len() as u32).any(|j| wins(j, budget)), "no bid wins");
         least
     })
 }

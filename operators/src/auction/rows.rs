@@ -8,10 +8,11 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use arrow::row::{RowConverter, Rows, SortField};
 use engine::operator::Context;
-use types::{Delta, RowCodec, Value, json};
+use types::{Delta, RowCodec, Value};
 
 use super::options::{Auction, Side};
 use super::score::{Metric, Request, Resource, on_globe};
+use crate::key_text::key_text;
 use crate::refusal::Refusal;
 
 /// A request or a resource with whose it is and where it belongs.
@@ -331,23 +332,4 @@ fn spot(place: Option<&[Float64Array; 2]>, row: usize, metric: Metric) -> Result
 /// The cells of a type as text: its one cell, or a JSON list of them; `all` for none.
 pub fn market_text(cells: &[Value]) -> String {
     if cells.is_empty() { "all".to_owned() } else { key_text(cells) }
-}
-
-/// A key as text: its one cell, or a JSON list of its cells.
-pub fn key_text(cells: &[Value]) -> String {
-    let mut out = Vec::new();
-    match cells {
-        [Value::Str(text)] => return text.clone(),
-        [cell] => json::write_value(&mut out, cell),
-        cells => {
-            for (i, cell) in cells.iter().enumerate() {
-                out.push(if i == 0 { b'[' } else { b',' });
-                json::write_value(&mut out, cell);
-            }
-            out.push(b']');
-        }
-    }
-    let text = String::from_utf8(out).expect("JSON is text");
-    // A time alone needs no quotes.
-    text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).map_or(text.clone(), str::to_owned)
 }

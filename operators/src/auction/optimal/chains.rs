@@ -3,7 +3,9 @@
 //! A chain takes a request in hand and puts it into a resource, whose holders give way to it: one of them, which is then
 //! in hand; or two, of which the second goes where there is room, or nowhere. If a place is left over after one gave
 //! way, somebody who has none may join. A chain ends where the request in hand finds room, or goes without. The chain
-//! that gains most is carried out, if it gains at all, and so on until no request starts one that does.
+//! that gains most is carried out, if it gains at all, and so on until no request starts one that does, or until so many
+//! steps were taken: with many holders a resource there are chains without end. Steps are counted, not timed, so that
+//! where it ends is a function of the instance; what is then there is a packing like any other.
 
 use super::Instance;
 use super::dual::Dual;
@@ -17,6 +19,10 @@ const SWEEPS_MAX: usize = 32;
 const TRIES: usize = 24;
 /// Requests without a resource that may join, those with the highest prices.
 const JOINERS_MAX: usize = 64;
+/// How many holders and places are looked at in all, and by the search from one request at least: each has its part, so
+/// that those whose turn comes late have one too.
+const STEPS_MAX: usize = 600_000_000;
+const STEPS_EACH_MIN: usize = 20_000;
 
 const NONE: u32 = u32::MAX;
 
@@ -39,12 +45,15 @@ pub fn pack(instance: &Instance, dual: &Dual, start: Start<'_>) -> Vec<Option<u3
     for _ in 0..SWEEPS_MAX {
         let mut gained = false;
         for request in 0..instance.takes.len() as u32 {
+            if packer.steps >= STEPS_MAX {
+                break;
+            }
             if let Some(chain) = packer.search(request) {
                 packer.carry_out(&chain);
                 gained = true;
             }
         }
-        if !gained {
+        if !gained || packer.steps >= STEPS_MAX {
             break;
         }
     }
@@ -58,10 +67,14 @@ struct Packer<'a> {
     at: Vec<u32>,
     held: Vec<Vec<u32>>,
     free: Vec<i64>,
+    /// By request, the score of its pair.
+    worth: Vec<i64>,
     /// Resources with room for the smallest request, and requests without a resource that may join; ascending, and by
     /// descending price. Made anew after a change.
     roomy: Vec<u32>,
     joiners: Vec<u32>,
+    /// By resource, those who may join it with their scores, the best first; made when asked for.
+    joiners_at: Vec<Option<Vec<(i64, u32)>>>,
     is_stale: bool,
     smallest: i64,
     /// How far below what a request's price promises a chain may fall.
@@ -70,6 +83,9 @@ struct Packer<'a> {
     seen: Vec<(u32, i64)>,
     number: u32,
     labels: Vec<Label>,
+    /// Steps taken so far, and where the search at work ends.
+    steps: usize,
+    steps_until: usize,
 }
 
 /// A request in hand.
@@ -97,14 +113,18 @@ impl<'a> Packer<'a> {
             at: vec![NONE; instance.takes.len()],
             held: vec![Vec::new(); instance.rooms.len()],
             free: instance.rooms.clone(),
+            worth: vec![0; instance.takes.len()],
             roomy: Vec::new(),
             joiners: Vec::new(),
+            joiners_at: vec![None; instance.rooms.len()],
             is_stale: true,
             smallest: instance.takes.iter().copied().min().unwrap_or(0),
             patience: most / 32,
             seen: vec![(0, 0); instance.takes.len()],
             number: 0,
             labels: Vec::new(),
+            steps: 0,
+            steps_until: 0,
         }
     }
 
@@ -135,7 +155,8 @@ impl<'a> Packer<'a> {
         }
         self.freshen();
         let home = self.at[start as usize];
-        let gain = if home == NONE { 0 } else { -self.score(start, home) };
+        let gain = if home == NONE { 0 } else { -self.worth[start as usize] };
+        self.steps_until = self.steps + (STEPS_MAX / (2 * self.at.len())).max(STEPS_EACH_MIN);
         self.number += 1;
         self.seen[start as usize] = (self.number, gain);
         self.labels.clear();
@@ -145,9 +166,11 @@ impl<'a> Packer<'a> {
         for _ in 0..DEPTH_MAX {
             let until = self.labels.len();
             for label in from..until {
-                self.extend(label as u32, home, &mut best);
+                if self.steps < self.steps_until {
+                    self.extend(label as u32, home, &mut best);
+                }
             }
-            if until == self.labels.len() {
+            if until == self.labels.len() || self.steps >= self.steps_until {
                 break;
             }
             from = until;
@@ -187,16 +210,18 @@ impl<'a> Packer<'a> {
                 }
                 continue;
             }
+            let joined_most = self.list_joiners(resource);
+            self.steps += self.held[resource as usize].len();
             for place in 0..self.held[resource as usize].len() {
                 let holder = self.held[resource as usize][place];
                 let left = free + self.instance.takes[holder as usize] - take;
-                if holder == start || left < 0 {
+                let gain = gain - self.worth[holder as usize];
+                if holder == start || left < 0 || !self.is_promising(holder, gain + joined_most) {
                     continue;
                 }
                 let (joiner, joined) = self.joiner(at, holder, resource, left);
-                let gain = gain - self.score(holder, resource) + joined;
                 let aside_to = if joiner == NONE { NONE } else { resource };
-                self.take_in_hand(holder, gain, (at, resource), (joiner, aside_to));
+                self.take_in_hand(holder, gain + joined, (at, resource), (joiner, aside_to));
             }
             self.push_two(at, home, resource, free, gain);
         }
@@ -210,65 +235,83 @@ impl<'a> Packer<'a> {
         let mut held = self.held[resource as usize].clone();
         held.retain(|i| *i != start && free + self.instance.takes[*i as usize] < take);
         let most = held.iter().map(|i| self.instance.takes[*i as usize]).max().unwrap_or(0);
-        // The second with what it takes and where it goes best, which does not depend on the first.
+        let open = |to: &u32| *to != resource && *to != home && !self.is_used(at, *to);
+        let open: Vec<u32> = self.roomy.iter().copied().filter(open).collect();
+        // The second with what it takes and where it goes best, which does not depend on the first; the best first.
         let mut seconds: Vec<(u32, i64, i64, u32)> = Vec::new();
         for second in &held {
             let b = self.instance.takes[*second as usize];
             if free + most + b < take {
                 continue;
             }
+            self.steps += 1 + open.len();
             let mut moved = (0, NONE);
-            for to in self.roomy.iter().copied() {
-                let fits = self.free[to as usize] >= b && to != resource && to != home && !self.is_used(at, to);
-                let score = if fits { self.instance.score(*second as usize, to) } else { None };
-                if score.is_some_and(|score| score > moved.0) {
-                    moved = (score.expect("it is greater"), to);
+            for to in open.iter().copied().filter(|to| self.free[*to as usize] >= b) {
+                if let Some(score) = self.instance.score(*second as usize, to)
+                    && score > moved.0
+                {
+                    moved = (score, to);
                 }
             }
-            seconds.push((*second, b, moved.0 - self.score(*second, resource), moved.1));
+            seconds.push((*second, b, moved.0 - self.worth[*second as usize], moved.1));
         }
+        seconds.sort_by_key(|(_, _, gain, _)| std::cmp::Reverse(*gain));
+        let Some((.., more_most, _)) = seconds.first().copied() else { return };
         for first in &held {
             let short = take - free - self.instance.takes[*first as usize];
-            let mut best: Option<(i64, u32, u32)> = None;
-            for (second, b, gain, to) in &seconds {
-                if second != first && *b >= short && best.is_none_or(|(most, ..)| *gain > most) {
-                    best = Some((*gain, *second, *to));
-                }
+            let gain = gain - self.worth[*first as usize];
+            self.steps += 1;
+            if !self.is_promising(*first, gain + more_most) {
+                continue;
             }
-            if let Some((more, second, to)) = best {
-                let gain = gain - self.score(*first, resource) + more;
-                self.take_in_hand(*first, gain, (at, resource), (second, to));
+            let fits = |(second, b, ..): &(u32, i64, i64, u32)| second != first && *b >= short;
+            let found = seconds.iter().position(fits);
+            self.steps += found.unwrap_or(seconds.len());
+            if let Some((second, _, more, to)) = found.map(|found| seconds[found]) {
+                self.take_in_hand(*first, gain + more, (at, resource), (second, to));
             }
         }
     }
 
     /// Notes a request as in hand, if that is promising and better than how it was in hand before.
     fn take_in_hand(&mut self, request: u32, gain: i64, (parent, to): (u32, u32), (aside, aside_to): (u32, u32)) {
-        let (number, before) = self.seen[request as usize];
-        let is_better = number != self.number || gain > before;
-        if is_better && gain + self.dual.prices[request as usize] + self.patience >= 0 {
+        if self.is_promising(request, gain) {
             self.seen[request as usize] = (self.number, gain);
             self.labels.push(Label { request, gain, parent, to, aside, aside_to });
         }
     }
 
+    /// Whether a request is worth having in hand at this gain.
+    fn is_promising(&self, request: u32, gain: i64) -> bool {
+        let (number, before) = self.seen[request as usize];
+        (number != self.number || gain > before) && gain + self.dual.prices[request as usize] + self.patience >= 0
+    }
+
+    /// Sees that those who may join a resource are listed. Gives the most one gains.
+    fn list_joiners(&mut self, resource: u32) -> i64 {
+        let (instance, joiners) = (self.instance, &self.joiners);
+        let list = self.joiners_at[resource as usize].get_or_insert_with(|| {
+            let scored = |i: &u32| instance.score(*i as usize, resource).filter(|s| *s > 0).map(|s| (s, *i));
+            let mut list: Vec<(i64, u32)> = joiners.iter().filter_map(scored).collect();
+            list.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
+            list
+        });
+        list.first().map_or(0, |(score, _)| *score)
+    }
+
     /// Who of those without a resource gains most in what is left of one.
-    fn joiner(&self, at: u32, holder: u32, resource: u32, left: i64) -> (u32, i64) {
-        let mut best = (NONE, 0);
+    fn joiner(&mut self, at: u32, holder: u32, resource: u32, left: i64) -> (u32, i64) {
         if left < self.smallest {
-            return best;
+            return (NONE, 0);
         }
-        for joiner in &self.joiners {
-            if self.instance.takes[*joiner as usize] > left || *joiner == holder || self.is_moved(at, *joiner) {
-                continue;
-            }
-            if let Some(score) = self.instance.score(*joiner as usize, resource)
-                && score > best.1
-            {
-                best = (*joiner, score);
-            }
-        }
-        best
+        let list = self.joiners_at[resource as usize].as_deref().unwrap_or_default();
+        let may = |(_, joiner): &(i64, u32)| {
+            self.instance.takes[*joiner as usize] <= left && *joiner != holder && !self.is_moved(at, *joiner)
+        };
+        let found = list.iter().position(may);
+        let joiner = found.map_or((NONE, 0), |found| (list[found].1, list[found].0));
+        self.steps += found.unwrap_or(list.len());
+        joiner
     }
 
     /// Whether somebody goes to that resource in the chain up to a label.
@@ -317,6 +360,7 @@ impl<'a> Packer<'a> {
 
     fn put(&mut self, request: u32, resource: u32) {
         self.at[request as usize] = resource;
+        self.worth[request as usize] = self.score(request, resource);
         self.held[resource as usize].push(request);
         self.free[resource as usize] -= self.instance.takes[request as usize];
         assert!(self.free[resource as usize] >= 0, "a resource is filled beyond its capacity");
@@ -333,6 +377,7 @@ impl<'a> Packer<'a> {
         self.joiners.extend((0..self.at.len() as u32).filter(without));
         self.joiners.sort_by_key(|i| (std::cmp::Reverse(self.dual.prices[*i as usize]), *i));
         self.joiners.truncate(JOINERS_MAX);
+        self.joiners_at.fill(None);
     }
 
     fn score(&self, request: u32, resource: u32) -> i64 {
