@@ -93,19 +93,28 @@ fn google_jobs_equal_duckdb() {
 }
 
 /// What the auction over the trace is held over and what comes of it.
-const AUCTION: [&str; 12] = [
+const AUCTION: [&str; 21] = [
     "requests",
     "placement",
     "placement.rejections",
+    "placement.prices",
     "placement.payments",
     "placement.fairness",
     "task_placement",
     "task_placement.rejections",
+    "task_placement.prices",
     "task_placement.payments",
     "task_placement.fairness",
     "running",
+    "running.rejections",
+    "running.prices",
     "running.payments",
     "running.fairness",
+    "tasks_running",
+    "tasks_running.rejections",
+    "tasks_running.prices",
+    "tasks_running.payments",
+    "tasks_running.fairness",
 ];
 
 #[test]

@@ -18,8 +18,11 @@ use types::{Epoch, RowCodec, Schema, Value};
 
 /// (workers, rows of an epoch at most)
 const RUNS: [(usize, usize); 3] = [(1, 20_000), (2, 30_000), (4, 50_000)];
-/// The model of the auction of tasks sorts millions of pairs: it is asked at every so many epochs, and the last.
+/// The models of the auctions of tasks sort millions of pairs: they are asked at every so many epochs, and the last.
 const TASKS_MODEL_EVERY: u64 = 8;
+/// The auctions held event by event: the step, who asks, and how its views name whose request it is.
+const BY_EVENTS: [(&str, &str, &[&str]); 2] =
+    [("running", "asking", &["request_job"]), ("tasks_running", "tasks_asking", &["request_job", "request_task"])];
 
 /// Demands and capacities are rounded to multiples of this.
 const SCALE: f64 = 1e-9;
@@ -142,7 +145,7 @@ const VIEWS: [&str; 4] = ["", ".rejections", ".prices", ".payments"];
 fn check_epochs(plan: &Plan, ended: &Temporary, is_held_to_model: bool) {
     let (first, last) = (ended.store().since().max(1), ended.store().published());
     assert!(first <= 1 && last > 10, "epochs {first} to {last}: all of them, and not few");
-    let mut contested = [0; 2];
+    let mut contested = [0; 4];
     for epoch in first..=last {
         let read = |name: &str| read(plan, ended, epoch, name);
         let machines = read("machines");
@@ -176,16 +179,19 @@ fn check_epochs(plan: &Plan, ended: &Temporary, is_held_to_model: bool) {
                 is_its_model(plan, step, &[requests.rows, machines.rows.clone()], epoch, &read);
             }
         }
-        // Its machines come and go by event time: what each holds is the same.
-        let views = VIEWS.map(|suffix| read(&format!("running{suffix}")));
-        let prices = &views[2];
-        let row = |row: &Row| {
-            let machine = prices.int(row, "resource_machine");
-            (machine, (prices.int(row, "resource_class"), prices.float(row, "capacity")))
-        };
-        let machines = prices.rows.iter().map(row).collect();
-        let at = format!("running at epoch {epoch}");
-        Check { at, key: &["request_job"], requests: None, machines, views }.hold();
+        // Their machines come and go by event time: what each holds is the same.
+        for (place, (step, _, key)) in BY_EVENTS.into_iter().enumerate() {
+            let views = VIEWS.map(|suffix| read(&format!("{step}{suffix}")));
+            let prices = &views[2];
+            let row = |row: &Row| {
+                let machine = prices.int(row, "resource_machine");
+                (machine, (prices.int(row, "resource_class"), prices.float(row, "capacity")))
+            };
+            let machines = prices.rows.iter().map(row).collect();
+            let check = Check { at: format!("{step} at epoch {epoch}"), key, requests: None, machines, views };
+            check.hold();
+            contested[2 + place] += usize::from(check.is_contested());
+        }
     }
     assert!(contested.iter().all(|n| *n > 10), "too few epochs in which some were served and some not: {contested:?}");
 }
@@ -216,11 +222,12 @@ fn event_by_event_the_trace_is_its_model_at_every_epoch() {
     std::fs::create_dir_all(&jobs).unwrap();
     std::fs::create_dir_all(&tasks).unwrap();
     // Some that run at the start, and then what comes and finishes.
-    for (part, rows) in [("part-00000-of-00500.csv.gz", 400), ("part-00001-of-00500.csv.gz", 1_100)] {
-        head(&data.join("cluster/google_2011_job_events").join(part), &jobs.join(part), rows);
+    for (part, of_jobs, of_tasks) in
+        [("part-00000-of-00500.csv.gz", 400, 500), ("part-00001-of-00500.csv.gz", 1_100, 700)]
+    {
+        head(&data.join("cluster/google_2011_job_events").join(part), &jobs.join(part), of_jobs);
+        head(&data.join("cluster/google_2011_task_events").join(part), &tasks.join(part), of_tasks);
     }
-    let part = "part-00000-of-00500.csv.gz";
-    head(&data.join("cluster/google_2011_task_events").join(part), &tasks.join(part), 1);
     for workers in [1, 2] {
         let mut plan = trace(folder.path());
         // To be read by the model.
@@ -232,24 +239,29 @@ fn event_by_event_the_trace_is_its_model_at_every_epoch() {
         std::fs::create_dir_all(&stores).unwrap();
         let ended = testing::to_end(plan.clone(), workers, &stores).unwrap();
         let last = ended.store().published();
-        let mut held = 0;
+        let mut held = [0; 2];
         for epoch in ended.store().since().max(1)..=last {
             let read = |name: &str| read(&plan, &ended, epoch, name);
             // What the watermark has not passed, the step has not seen.
             let remap = ended.store().remap(epoch).unwrap().expect("an epoch has its remap");
-            let passed = remap.watermark(["job_events", "machine_events"]);
-            let seen = |name: &str| {
-                let relation = read(name);
-                let at = relation.schema.event_time.expect("events have times");
-                let mut rows = relation.rows;
-                rows.retain(|row| matches!(&row[at], Value::Time(t) if *t < passed));
-                rows.sort_by_key(|row| (row[at].clone(), row[row.len() - 1].clone()));
-                rows
-            };
-            is_its_model(&plan, "running", &[seen("machine_events"), seen("asking")], epoch, &read);
-            held += usize::from(!read("running").rows.is_empty() && !read("running.rejections").rows.is_empty());
+            for (place, (step, asking, _)) in BY_EVENTS.into_iter().enumerate() {
+                let passed = remap.watermark([["job_events", "task_events"][place], "machine_events"]);
+                let seen = |name: &str| {
+                    let relation = read(name);
+                    let at = relation.schema.event_time.expect("events have times");
+                    let mut rows = relation.rows;
+                    rows.retain(|row| matches!(&row[at], Value::Time(t) if *t < passed));
+                    rows.sort_by_key(|row| (row[at].clone(), row[row.len() - 1].clone()));
+                    rows
+                };
+                if place == 0 || epoch % TASKS_MODEL_EVERY == 0 || epoch == last {
+                    is_its_model(&plan, step, &[seen("machine_events"), seen(asking)], epoch, &read);
+                }
+                let both = ["", ".rejections"].map(|suffix| !read(&format!("{step}{suffix}")).rows.is_empty());
+                held[place] += usize::from(both == [true; 2]);
+            }
         }
-        assert!(held > 5, "{held} of {last} epochs have some served and some not");
+        assert!(held.iter().all(|n| *n > 5), "{held:?} of {last} epochs have some served and some not");
     }
 }
 
