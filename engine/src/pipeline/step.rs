@@ -143,7 +143,8 @@ fn plan(reading: &Reading, entry: &Entry, catalogue: &Catalogue, known: &[(Strin
         section.unknown_name("operator", "operator", &operator, catalogue.operators.iter().map(|o| o.name));
         return None;
     };
-    let listed: Vec<&str> = std::iter::once("operator").chain(def.options.iter().map(|o| o.name)).collect();
+    let listed: Vec<&str> =
+        ["operator", "keep_streams"].into_iter().chain(def.options.iter().map(|o| o.name)).collect();
     let spoilt = inputs_of(table.0.iter()).any(|input| !known.iter().any(|(n, _)| *n == input) && reading.mute(&input));
     if spoilt {
         section.finish(&listed, false);
@@ -160,12 +161,18 @@ fn plan(reading: &Reading, entry: &Entry, catalogue: &Catalogue, known: &[(Strin
         plan.persistent = true;
         check_history(section, &operator, &plan, known);
     }
+    let has_streams = plan.outputs.iter().any(|o| o.schema.append_only);
+    if section.has("keep_streams") && !has_streams {
+        section.problem("keep_streams", format!("`{operator}` makes no streams here"));
+    }
+    let keeps_streams = section.boolean("keep_streams").unwrap_or(true);
     (reading.mistakes() == before).then(|| PlannedStep {
         name: entry.key.clone(),
         operator,
         plan,
         // Found out when all steps are known.
         origin: Origin::Recomputed,
+        keeps_streams,
     })
 }
 
