@@ -405,9 +405,136 @@ fn auction_of_events() {
     events("events as published", "as_published = true\nswitching_cost = 0.1", 0..20);
 }
 
+/// A venue's records: two instruments, few prices and numbers, so that books come, cross, break and are made whole.
+fn booking(name: &'static str, is_l3: bool, options: &str) -> Case {
+    thread_local! {
+        // A side and a price must fit each other, and so must the numbers of a message, or no book would ever live.
+        static SIDE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+        static NEXT: std::cell::Cell<i64> = const { std::cell::Cell::new(3) };
+    }
+    fn cell(random: &mut Random, schema: &Schema, column: usize) -> Value {
+        let text = |text: &str| Value::Str(text.to_owned());
+        let odd = random.below(40) == 0;
+        match schema.columns[column].name.as_str() {
+            "symbol" if odd => Value::Null,
+            "symbol" => text(random.of(&["x", "x", "y"])),
+            "kind" if odd => random.of(&[Value::Null, text("?")]),
+            "kind" => text(random.of(&["s", "d", "d", "d", "d", "q", "q", "t", "h", "r", "r", "r", "r", "i"])),
+            "action" if odd => random.of(&[Value::Null, text("?"), text("h")]),
+            "action" => text(random.of(&["s", "a", "a", "a", "-", "x", "e", "v", "=", "=", "t", "r"])),
+            "message" => random.of(&[Value::Null, Value::Int(1), Value::Int(2)]),
+            "side" if odd => random.of(&[Value::Null, text("?")]),
+            "side" => {
+                SIDE.set(random.below(2) == 0);
+                text(if SIDE.get() { "b" } else { "a" })
+            }
+            "price" if odd => Value::Float(random.of(&[f64::NAN, -1.0, 0.0, f64::INFINITY, 0.125])),
+            "price" => Value::Float(random.below(9) as f64 * 0.25 + if SIDE.get() { 1.0 } else { 2.75 }),
+            "size" if odd => random.of(&[Value::Null, Value::Float(-2.0), Value::Float(f64::NAN), Value::Float(1e-9)]),
+            "size" => Value::Float(random.of(&[0.0, 0.1, 0.3, 1.0, 2.5])),
+            "first" if odd => Value::Null,
+            "first" => Value::Int(NEXT.get() + i64::from(random.below(4) == 0)),
+            "last" if odd => random.of(&[Value::Null, Value::Int(-7)]),
+            "last" => {
+                NEXT.set(NEXT.get() + random.of(&[1, 1, 1, 2, -1, 0]));
+                Value::Int(NEXT.get() - 1 + i64::from(random.below(5) == 0))
+            }
+            "previous" => Value::Int(NEXT.get() - 1 - i64::from(random.below(4) == 0)),
+            "id" if odd => Value::Null,
+            "id" => Value::Int(random.below(7) as i64),
+            "maker" => random.of(&[Value::Null, Value::Bool(true), Value::Bool(false)]),
+            column if column.starts_with("bid") => Value::Float(random.of(&[1.0, 1.25, 1.5])),
+            column if column.starts_with("ask") => Value::Float(random.of(&[3.0, 3.25, 3.5])),
+            column if column.starts_with("size") => Value::Float(random.of(&[0.0, 0.1, 0.3, 1.0])),
+            _ => any_cell(random, schema, column),
+        }
+    }
+    let kind = if is_l3 { "action" } else { "kind" };
+    let shape = schema(
+        &[
+            ("at", Type::Timestamp),
+            ("symbol", Type::String),
+            (kind, Type::String),
+            ("message", Type::Int64),
+            ("side", Type::String),
+            ("price", Type::Float64),
+            ("size", Type::Float64),
+            ("first", Type::Int64),
+            ("last", Type::Int64),
+            ("previous", Type::Int64),
+            ("id", Type::Int64),
+            ("maker", Type::Bool),
+            ("bid", Type::Float64),
+            ("size_b", Type::Float64),
+            ("ask", Type::Float64),
+            ("size_a", Type::Float64),
+        ],
+        &[],
+        true,
+    );
+    let common = r#"
+        input = "a"
+        side = "side"
+        sides = { bid = "b", ask = "a" }
+        price = "price"
+        size = "size"
+        message = "message"
+        first_update = "first"
+        last_update = "last"
+        previous_update = "previous"
+        trade_id = "id"
+        buyer_is_maker = "maker"
+        levels = 3
+    "#;
+    let levels = r#"
+        format = "l2"
+        kind = "kind"
+        kinds = { snapshot = "s", depth = "d", quote = "q", trade = "t", halt = "h", resume = "r", ignore = "i" }
+    "#;
+    let form = if is_l3 { "format = \"l3\"\nkind = \"action\"\n" } else { levels };
+    let step = planned("order_book", &format!("{common}{form}{options}"), &[&shape]);
+    Case { name, step, inputs: vec![InputShape { schema: shape, cell }] }
+}
+
+#[test]
+fn order_book_of_levels() {
+    let by = "instrument = \"symbol\"\n";
+    let check = |name, options: &str, seeds| check(&booking(name, false, options), seeds);
+    check("levels without numbers", by, 0..60);
+    check("one book from nothing", "start = \"empty\"\ntick = 0.25\n", 0..60);
+    check("levels that heal", "crossed = \"heal\"\nstart = \"empty\"\ntrade_ids = \"increasing\"\n", 0..40);
+    check("levels of a spot market", "sequence = \"binance_spot\"\nbuffer = 3\ntrade_ids = \"contiguous\"\n", 0..150);
+    check("spot by symbol", &format!("{by}sequence = \"binance_spot\"\ncrossed = \"heal\"\n"), 0..100);
+    check("levels of futures", "sequence = \"binance_futures\"\nbuffer = 5\n", 0..150);
+    check("one after the other", "sequence = \"contiguous\"\nbuffer = 0\ncrossed = \"heal\"\n", 0..60);
+}
+
+#[test]
+fn order_book_of_orders() {
+    let words = r#"
+        kinds = { snapshot = "s", add = "a", reduce = "-", delete = "x", execute = "e", execute_hidden = "v", set_remaining = "=", trade = "t", halt = "h", resume = "r" }
+        order = "id"
+    "#;
+    let check = |name, options: &str, seeds| check(&booking(name, true, options), seeds);
+    check("orders", words, 0..100);
+    check("orders in tenths", &format!("{words}lot = 0.1\ncrossed = \"heal\"\n"), 0..60);
+    let loose = "instrument = \"symbol\"\nstrict = false\ncrossed = \"heal\"\n";
+    check("orders by symbol", &format!("{words}{loose}"), 0..100);
+    check("orders in loose order", &format!("{words}strict = false\nstart = \"snapshot\"\n"), 0..60);
+    check("orders with numbers", &format!("{words}sequence = \"contiguous\"\ncrossed = \"heal\"\n"), 0..100);
+    let words = r#"
+        kinds = { add = "a", reduce = "-", delete = "x", execute = "e", execute_hidden = "v", trade = "t", halt = "h", resume = "r|s", ignore = "=" }
+    "#;
+    check("orders at their levels", words, 0..60);
+    let recorded = r#"
+        recorded = { bid_price = ["bid"], bid_size = ["size_b"], ask_price = ["ask"], ask_size = ["size_a"] }
+    "#;
+    check("levels recorded", &format!("{words}{recorded}"), 0..100);
+}
+
 #[test]
 fn no_operator_is_forgotten() {
-    let held = ["select", "aggregate", "join", "top", "assignment", "auction", "td_value"];
+    let held = ["select", "aggregate", "join", "top", "assignment", "auction", "td_value", "order_book"];
     for operator in operators::catalogue().operators {
         assert!(held.contains(&operator.name), "`{}` is held to no model: add its cases here", operator.name);
     }
