@@ -11,6 +11,7 @@ mod grid;
 mod groups;
 pub mod join;
 pub mod manual;
+pub mod moments;
 mod multiset;
 mod refusal;
 pub mod select;
