@@ -411,7 +411,7 @@ fn featuring(name: &'static str, options: &str) -> Case {
     fn cell(random: &mut Random, schema: &Schema, column: usize) -> Value {
         let name = schema.columns[column].name.as_str();
         // Seldom a cell that makes the row a fault.
-        if random.below(150) == 0 && name.starts_with(['b', 'a', 't']) && name != "at" && name != "trade_side" {
+        if random.below(400) == 0 && name.starts_with(['b', 'a', 't']) && name != "at" && name != "trade_side" {
             return random.of(&[
                 Value::Null,
                 Value::Float(f64::NAN),
@@ -442,17 +442,27 @@ fn featuring(name: &'static str, options: &str) -> Case {
         }
     }
     thread_local! {
-        // Price and size of a trade are there together: the price, which comes first, says whether.
+        // Price and size of a trade, and of a level, are there together: the price, which comes first, says whether.
         static IS_TRADE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+        static LEVELS: std::cell::Cell<[usize; 2]> = const { std::cell::Cell::new([2; 2]) };
     }
     fn sparse(random: &mut Random, schema: &Schema, column: usize) -> Value {
-        match schema.columns[column].name.as_str() {
+        let name = schema.columns[column].name.as_str();
+        let side = usize::from(name.starts_with("ask"));
+        match name {
             "trade_price" => IS_TRADE.set(random.below(2) == 0),
+            "bid_price_1" | "ask_price_1" => {
+                let mut levels = LEVELS.get();
+                levels[side] = random.of(&[0, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]);
+                LEVELS.set(levels);
+            }
             "bid_added" | "ask_removed" if random.below(2) == 0 => return Value::Null,
             _ => {}
         }
-        match schema.columns[column].name.as_str() {
+        let is_level = name.contains("_price_") || name.contains("_size_");
+        match name {
             "trade_price" | "trade_size" | "trade_side" if !IS_TRADE.get() => Value::Null,
+            _ if is_level && name.ends_with(|c| c as usize > LEVELS.get()[side] + '0' as usize) => Value::Null,
             _ => cell(random, schema, column),
         }
     }

@@ -284,7 +284,11 @@ impl Market {
             Fact::Spread => asks.best() - bids.best(),
             Fact::RelativeSpread => (asks.best() - bids.best()) / self.mid * BP,
             Fact::WeightedMid(k) => self.weighted_mid(k),
-            Fact::WeightedMidDeviation(k) => (self.weighted_mid(k) - self.mid) / self.mid * BP,
+            // (weighted mid − mid) without the difference of two prices: the imbalance of half the spread.
+            Fact::WeightedMidDeviation(k) => {
+                let half = (asks.best() - bids.best()) / 2.0;
+                share(bids.depths[k - 1], asks.depths[k - 1]) * half / self.mid * BP
+            }
             Fact::Imbalance(k) => share(bids.depths[k - 1], asks.depths[k - 1]),
             Fact::LevelImbalance(i) => share(bids.sizes[i - 1], asks.sizes[i - 1]),
             Fact::Pressure(k) => {

@@ -218,11 +218,14 @@ fn series(feature: &Feature, run: &Run, leading: &BTreeMap<usize, Option<Vec<f64
         Kind::MidPrice => mids,
         Kind::QuotedSpread => each(&|k| best(&ticks[k].asks) - best(&ticks[k].bids)),
         Kind::RelativeSpread => each(&|k| (best(&ticks[k].asks) - best(&ticks[k].bids)) / mids[k] * 1e4),
-        Kind::WeightedMid | Kind::WeightedMidDeviation => each(&|k| {
+        Kind::WeightedMid => each(&|k| {
             let (bid, ask) = (depth(&ticks[k].bids, levels), depth(&ticks[k].asks, levels));
             let share = bid / (bid + ask);
-            let weighted = share * best(&ticks[k].asks) + (1.0 - share) * best(&ticks[k].bids);
-            if feature.kind == Kind::WeightedMid { weighted } else { (weighted - mids[k]) / mids[k] * 1e4 }
+            share * best(&ticks[k].asks) + (1.0 - share) * best(&ticks[k].bids)
+        }),
+        Kind::WeightedMidDeviation => each(&|k| {
+            let half = (best(&ticks[k].asks) - best(&ticks[k].bids)) / 2.0;
+            share(depth(&ticks[k].bids, levels), depth(&ticks[k].asks, levels)) * half / mids[k] * 1e4
         }),
         Kind::Imbalance => each(&|k| share(depth(&ticks[k].bids, levels), depth(&ticks[k].asks, levels))),
         Kind::LevelImbalance => each(&|k| {
