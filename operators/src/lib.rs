@@ -6,11 +6,13 @@ pub mod auction;
 pub mod connect;
 mod exact_sum;
 pub mod expression;
+pub mod features;
 pub mod generate;
 mod grid;
 mod groups;
 pub mod join;
 pub mod manual;
+pub mod moments;
 mod multiset;
 pub mod order_book;
 mod refusal;
@@ -31,6 +33,7 @@ pub fn catalogue() -> engine::Catalogue {
             auction::DEF,
             td_value::DEF,
             order_book::DEF,
+            features::DEF,
         ],
     }
 }

@@ -532,9 +532,116 @@ fn order_book_of_orders() {
     check("levels recorded", &format!("{words}{recorded}"), 0..100);
 }
 
+/// Ticks of a few instruments as an `order_book` tells them: few prices, so that levels come, go and stand still; a few that
+/// must be refused; books that are not healthy.
+fn featuring(name: &'static str, options: &str) -> Case {
+    fn cell(random: &mut Random, schema: &Schema, column: usize) -> Value {
+        let name = schema.columns[column].name.as_str();
+        // Seldom a cell that makes the row a fault.
+        if random.below(400) == 0 && name.starts_with(['b', 'a', 't']) && name != "at" && name != "trade_side" {
+            return random.of(&[
+                Value::Null,
+                Value::Float(f64::NAN),
+                Value::Float(-1.0),
+                Value::Float(f64::INFINITY),
+                Value::Float(1e300),
+                Value::Float(0.0),
+            ]);
+        }
+        let size = |random: &mut Random| Value::Float(random.of(&[0.1, 0.2, 0.3, 1.0, 2.5, 1e-7, 100.0, 0.0]));
+        match name {
+            "name" => random.of(&[Value::Str("x".into()), Value::Str("y".into()), Value::Str("y".into()), Value::Null]),
+            "healthy" => {
+                if random.below(25) == 0 {
+                    random.of(&[Value::Bool(false), Value::Null])
+                } else {
+                    Value::Bool(true)
+                }
+            }
+            "bid_price_1" => Value::Float(random.of(&[99.9, 99.95, 99.97])),
+            "bid_price_2" => Value::Float(random.of(&[99.7, 99.8, 99.8])),
+            "ask_price_1" => Value::Float(random.of(&[100.05, 100.1, 100.15])),
+            "ask_price_2" => Value::Float(random.of(&[100.3, 100.3, 101.0])),
+            "trade_side" => random.of(&[Value::Int(1), Value::Int(-1), Value::Null]),
+            "trade_price" => Value::Float(random.of(&[99.95, 100.0, 100.05, 100.1])),
+            "at" => any_cell(random, schema, column),
+            _ => size(random),
+        }
+    }
+    thread_local! {
+        // Price and size of a trade, and of a level, are there together: the price, which comes first, says whether.
+        static IS_TRADE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+        static LEVELS: std::cell::Cell<[usize; 2]> = const { std::cell::Cell::new([2; 2]) };
+    }
+    fn sparse(random: &mut Random, schema: &Schema, column: usize) -> Value {
+        let name = schema.columns[column].name.as_str();
+        let side = usize::from(name.starts_with("ask"));
+        match name {
+            "trade_price" => IS_TRADE.set(random.below(2) == 0),
+            "bid_price_1" | "ask_price_1" => {
+                let mut levels = LEVELS.get();
+                levels[side] = random.of(&[0, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]);
+                LEVELS.set(levels);
+            }
+            "bid_added" | "ask_removed" if random.below(2) == 0 => return Value::Null,
+            _ => {}
+        }
+        let is_level = name.contains("_price_") || name.contains("_size_");
+        match name {
+            "trade_price" | "trade_size" | "trade_side" if !IS_TRADE.get() => Value::Null,
+            _ if is_level && name.ends_with(|c| c as usize > LEVELS.get()[side] + '0' as usize) => Value::Null,
+            _ => cell(random, schema, column),
+        }
+    }
+    let number = |name| (name, Type::Float64);
+    let mut columns = vec![("name", Type::String), ("at", Type::Timestamp), ("healthy", Type::Bool)];
+    columns.extend(["bid_price_1", "bid_size_1", "ask_price_1", "ask_size_1"].map(number));
+    columns.extend(["bid_price_2", "bid_size_2", "ask_price_2", "ask_size_2"].map(number));
+    columns.extend(["trade_price", "trade_size"].map(number));
+    columns.push(("trade_side", Type::Int64));
+    columns.extend(["bid_added", "bid_removed", "ask_added", "ask_removed"].map(number));
+    let ticks = schema(&columns, &[], true);
+    let step = planned("features", &format!("input = \"a\"\ninstrument = \"name\"\n{options}"), &[&ticks]);
+    Case { name, step, inputs: vec![InputShape { schema: ticks, cell: sparse }] }
+}
+
+/// Every kind, with windows and half-lives of ticks and of the few microseconds that such a history lasts.
+const EVERY_FEATURE: &str = r#"features = [
+    "mid_price", "quoted_spread", "relative_spread", "weighted_mid(1)", "weighted_mid_deviation(2)", "imbalance(1)",
+    "imbalance(2)", "level_imbalance(2)", "pressure(2)", "depth(bid, 1)", "depth(ask, 2)", "slope(bid, 2)",
+    "slope(ask, 1)", "slope_imbalance(2)", "gap(bid, 1)", "gap(ask, 1)", "depletion(bid)", "depletion(ask)",
+    "ofi(1, 3)", "ofi(2, 9us)", "level_ofi(2, 4)", "normalised_ofi(2, 3)", "normalised_ofi(1, 12us)", "ew_ofi(1, 3)",
+    "ew_ofi(2, 7us)", "trade_flow(4)", "trade_flow(11us)", "trade_volume(3)", "trade_imbalance(5)", "ew_trade_flow(2)",
+    "ew_trade_flow(5us)", "vwap_deviation(4)", "vwap_deviation(900us)", "added(bid, 3)", "added(ask, 8us)",
+    "removed(bid, 6us)", "removed(ask, 2)", "flow_imbalance(3)", "count(quote, 4)", "count(move, 10us)",
+    "count(arrival, 2)", "intensity(tick, 6us)", "intensity(buy, 1ms)", "intensity(cancel, 6us)", "since(tick)",
+    "since(trade)", "since(sell)", "since(quote)", "since(move)", "price_run", "trade_run", "return(1)", "return(3)",
+    "return(10us)", "return(1ms)", "volatility(4)", "volatility(15us)", "ew_volatility(3)", "ew_volatility(9us)",
+    "bipower(3)", "jump_share(5)", "jump_share(1ms)", "range(4)", "range(12us)", "position(3)", "position(8us)",
+    "kyle_lambda(2, 4)", "kyle_lambda(7us, 9us)", "ofi_lambda(2, 2, 3)", "roll_spread(3)", "effective_spread(4)",
+    "effective_spread(1ms)", "autocorrelation(1, 3)", "autocorrelation(5us, 9us)", "sign_autocorrelation(3)",
+    "mean(imbalance(1), 4)", "mean(since(trade), 9us)", "ew(depletion(bid), 3)", "zscore(relative_spread, 3)",
+    "zscore(ofi(1, 2), 9us)", "change(imbalance(2), 2)", "change(zscore(depth(bid, 1), 2), 8us)",
+]
+"#;
+
+#[test]
+fn features() {
+    check(&featuring("every feature", EVERY_FEATURE), 0..25);
+    check(&featuring("the standard features", ""), 0..10);
+    let few = "features = { a = \"ofi(2, 3)\", b = \"return(7us)\" }\n";
+    check(&featuring("features by trades", &format!("{few}clock = \"trade\"\nclock_every = 3")), 0..10);
+    check(&featuring("features by ticks", &format!("{few}clock_every = 4")), 0..10);
+    check(&featuring("features by volume", &format!("{few}clock = \"volume\"\nclock_every = 2.5")), 0..10);
+    check(&featuring("features by time", &format!("{few}clock = \"time\"\nclock_every = 0.000005")), 0..10);
+    let behind = "leader = \"x\"\nfeatures = [\"imbalance(1)\", \"leader(imbalance(1))\", \"leader(return(3))\", \"basis\", \
+        \"zscore(basis, 4)\", \"leader(ofi(2, 9us))\", \"ew(leader(ew_ofi(1, 2)), 3)\", \"change(leader(mid_price), 6us)\"]";
+    check(&featuring("features behind a leader", behind), 0..25);
+}
+
 #[test]
 fn no_operator_is_forgotten() {
-    let held = ["select", "aggregate", "join", "top", "assignment", "auction", "td_value", "order_book"];
+    let held = ["select", "aggregate", "join", "top", "assignment", "auction", "td_value", "order_book", "features"];
     for operator in operators::catalogue().operators {
         assert!(held.contains(&operator.name), "`{}` is held to no model: add its cases here", operator.name);
     }
