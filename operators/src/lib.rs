@@ -6,6 +6,7 @@ pub mod auction;
 pub mod connect;
 mod exact_sum;
 pub mod expression;
+pub mod feature_selection;
 pub mod generate;
 mod grid;
 mod groups;
@@ -22,6 +23,15 @@ pub mod top;
 pub fn catalogue() -> engine::Catalogue {
     engine::Catalogue {
         connectors: connect::connectors(),
-        operators: vec![select::DEF, aggregate::DEF, join::DEF, top::DEF, assignment::DEF, auction::DEF, td_value::DEF],
+        operators: vec![
+            select::DEF,
+            aggregate::DEF,
+            join::DEF,
+            top::DEF,
+            assignment::DEF,
+            auction::DEF,
+            td_value::DEF,
+            feature_selection::DEF,
+        ],
     }
 }
