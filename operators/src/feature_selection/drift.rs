@@ -31,11 +31,12 @@ pub enum Detector {
 }
 
 impl Detector {
-    /// As it begins.
-    pub fn new(watch: Watch) -> Detector {
+    /// As it begins, for means of so many losses. Losses of labels that overlap go together, which both tests would take
+    /// for change; means over as many as overlap hardly do.
+    pub fn new(watch: Watch, overlap: u64) -> Detector {
         match watch {
             Watch::Never => Detector::Never,
-            Watch::Adwin { delta } => Detector::Adwin(Adwin::new(delta)),
+            Watch::Adwin { delta } => Detector::Adwin(Adwin::new(delta, (CLOCK / overlap).max(1))),
             Watch::PageHinkley { tolerance, threshold } => {
                 Detector::PageHinkley(PageHinkley::new(tolerance, threshold))
             }
@@ -137,7 +138,7 @@ impl Detector {
 
 /// So many buckets of a size; one more and two become one of twice the size.
 const BUCKETS: usize = 5;
-/// The window is looked at after so many losses.
+/// The window is looked at after so many labels.
 const CLOCK: u64 = 32;
 /// A part of the window has at least so many losses.
 const PART: u64 = 5;
@@ -146,6 +147,7 @@ const PART: u64 = 5;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adwin {
     delta: f64,
+    clock: u64,
     /// Row i has buckets of 2^i losses, the oldest first.
     rows: Vec<Vec<Bucket>>,
     width: u64,
@@ -164,9 +166,9 @@ struct Bucket {
 }
 
 impl Adwin {
-    /// An empty window.
-    pub fn new(delta: f64) -> Adwin {
-        Adwin { delta, rows: vec![Vec::new()], width: 0, total: 0.0, variance: 0.0, ticks: 0, statistic: 0.0 }
+    /// An empty window that is looked at after so many losses.
+    pub fn new(delta: f64, clock: u64) -> Adwin {
+        Adwin { delta, clock, rows: vec![Vec::new()], width: 0, total: 0.0, variance: 0.0, ticks: 0, statistic: 0.0 }
     }
 
     /// Takes the next loss. True on drift, which is where the window is cut because its newer part has the greater mean:
@@ -183,9 +185,9 @@ impl Adwin {
         self.total += loss;
         self.compress();
         self.ticks += 1;
-        let is_drift = self.ticks.is_multiple_of(CLOCK) && self.width > 2 * PART && self.cut();
+        let is_drift = self.ticks.is_multiple_of(self.clock) && self.width > 2 * PART && self.cut();
         if is_drift {
-            *self = Adwin::new(self.delta);
+            *self = Adwin::new(self.delta, self.clock);
         }
         is_drift
     }

@@ -39,6 +39,11 @@ pub struct Quote {
 }
 
 impl Label {
+    /// How many labels in a row have some of the way in common with the next.
+    pub fn overlap(&self) -> u64 {
+        self.horizon.div_ceil(self.every)
+    }
+
     /// The class of a move; none if there is no price, or nothing to measure a move by.
     pub fn class(&self, then: Quote, now: Quote) -> Option<usize> {
         let unit = match self.unit {

@@ -46,8 +46,8 @@ features that are beaten in weight and in relevance, a tie counting half. Ties o
 places better, so that of two that say the same the one there is stays.
 
 **The set.** A feature enters at a rank of at most `features_max` and leaves at one above `features_max` + `hysteresis`, so
-the set has at most that many. With a `significance` above 0 (*ours*) it must also have so many `deviations` to enter, and
-leaves when it has none: without it, where few features tell anything, the rest of the set is noise that comes and goes.
+the set has at most that many. With a `significance` above 0 (*ours*) it must also have more `deviations` than that to
+enter, and leaves at half as many: without it, where few features tell anything, the rest of the set is noise that comes and goes.
 The first selection is the first after the warm-up at which a label has matured.
 
 **Judgement** (*ours*). Four sets are judged by one simple classifier, naive Bayes over the bins as they were at the last
@@ -57,14 +57,15 @@ for each set the sum of losses since the first selection, and by how much the se
 that of the best of the three fixed sets in hindsight. It is a yardstick for sets, not a good predictor.
 
 **Drift.** The loss of the selection is watched by ADWIN (Bifet and Gavaldà 2007: the window is cut where two parts differ;
-where it rises that is drift, and a new window begins) or by the test of Page (1954) and Hinkley. On drift the labels counted so far age by `drift_half_lives` at
+where it rises that is drift, and a new window begins) or by the test of Page (1954) and Hinkley. Losses of labels
+that overlap go together, so the test is given means of as many as do (*ours*). On drift the labels counted so far age by `drift_half_lives` at
 once (*ours*), and a selection is made.
 
 **Views.** The step itself: the active set, with `rank`, `score` and `since`. `scores`: every feature with every part of its
 score, as of the last selection. `changes`: a stream of what came and went, with `reason`: `first`, `score`, `redundant`
 (it left for that), `drift`; `_seq` is that of the vector at which the selection was made, which is before that vector is
-predicted. `regret`: a row a set. `drift`: how often and when last, the `statistic` (1 is drift), the losses in the window and
-their mean.";
+predicted. `regret`: a row a set. `drift`: how often and when last, the `statistic` (1 is drift), how many means are in the
+window and their mean.";
 
 const fn option(
     name: &'static str,
@@ -136,7 +137,7 @@ pub const OPTIONS: &[OptionDef] = &[
     option(
         "drift_half_lives",
         "int64",
-        Some("2"),
+        Some("3"),
         "By how many half-lives the labels counted so far age on drift; from 0 to 64.",
     ),
     option("seed", "int64", Some("0"), "Of the draws of centres."),

@@ -165,8 +165,7 @@ fn drift_rows(past: &Past, rules: &Rules, times: &[Value]) -> Vec<Row> {
         Watch::Adwin { .. } => "adwin",
         Watch::PageHinkley { .. } => "page_hinkley",
     };
-    let mut detector = Detector::new(rules.watch);
-    past.losses.iter().for_each(|losses| _ = detector.push(losses[CHOSEN]));
+    let (detector, _) = watched(past, rules);
     vec![vec![
         Value::Str(test.to_owned()),
         Value::Int(past.drifts.len() as i64),
@@ -276,8 +275,16 @@ fn mature(past: &mut Past, rules: &Rules, t: usize, now: Quote) -> bool {
     past.labels.push((t, s, class));
     let Some(opinions) = past.vectors[s].opinions else { return false };
     past.losses.push(opinions.map(|opinion| loss(&opinion, class)));
-    let mut detector = Detector::new(rules.watch);
-    past.losses.iter().fold(false, |_, losses| detector.push(losses[CHOSEN]))
+    past.losses.len().is_multiple_of(rules.label.overlap() as usize) && watched(past, rules).1
+}
+
+/// The test after all losses so far, and whether the last made it drift.
+fn watched(past: &Past, rules: &Rules) -> (Detector, bool) {
+    let overlap = rules.label.overlap() as usize;
+    let mut detector = Detector::new(rules.watch, overlap as u64);
+    let mean = |losses: &[[f64; SETS]]| losses.iter().fold(0.0, |sum, l| sum + l[CHOSEN]) / overlap as f64;
+    let is_drift = past.losses.chunks_exact(overlap).fold(false, |_, losses| detector.push(mean(losses)));
+    (detector, is_drift)
 }
 
 fn opinions(made: &Selected, cells: &[u8]) -> [[f64; 3]; SETS] {
@@ -379,7 +386,7 @@ fn select(past: &mut Past, rules: &Rules, moments: &Moments, t: usize, name: &dy
         let Some(rank) = rank[j] else { return false };
         let deviations = told[j].deviations();
         let by_rank = rank <= rules.size || past.active[j] && rank <= rules.size + rules.hysteresis;
-        let by_chance = deviations <= if past.active[j] { 0.0 } else { rules.significance };
+        let by_chance = deviations <= if past.active[j] { 0.5 * rules.significance } else { rules.significance };
         by_rank && (rules.significance == 0.0 || !by_chance)
     };
     let active: Vec<bool> = (0..n).map(stays).collect();

@@ -215,7 +215,7 @@ fn rules(section: &mut Section<'_>) -> Option<Rules> {
     let watch = watch(section);
     let drift_ages = match watch {
         Some(Watch::Never) | None => Some(0),
-        _ => int(section, "drift_half_lives", 2, 0, 64).map(|n| n as u32),
+        _ => int(section, "drift_half_lives", 3, 0, 64).map(|n| n as u32),
     };
     let seed = int(section, "seed", 0, i64::MIN, i64::MAX);
     Some(Rules {

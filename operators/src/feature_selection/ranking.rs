@@ -65,8 +65,11 @@ pub fn decide(
             rank += 1;
             verdicts[j].rank = Some(rank as u32);
             let part = evidence[j].expect("what is ranked varies");
-            let (most, least) =
-                if active[j] { (rules.size + rules.hysteresis, 0.0) } else { (rules.size, rules.significance) };
+            let (most, least) = if active[j] {
+                (rules.size + rules.hysteresis, 0.5 * rules.significance)
+            } else {
+                (rules.size, rules.significance)
+            };
             verdicts[j].is_active = rank <= most && (rules.significance == 0.0 || part.deviations > least);
         }
     }
@@ -138,7 +141,7 @@ mod tests {
     fn significance_keeps_chance_out() {
         let strict = |r: &mut Rules| r.significance = 3.0;
         assert_eq!(set(&ranked(&[4.0, 2.0, 1.0], &[], &[], strict)), [0]);
-        assert_eq!(set(&ranked(&[4.0, 2.0, -1.0], &[1, 2], &[], strict)), [0, 1]);
+        assert_eq!(set(&ranked(&[4.0, 2.0, 1.0], &[1, 2], &[], strict)), [0, 1]);
     }
 
     #[test]

@@ -98,6 +98,8 @@ pub struct Selector {
     pub(super) queue: Queue,
     pub(super) referee: Referee,
     pub(super) detector: Detector,
+    /// The sum of the losses that are not in a mean yet, and how many they are.
+    pub(super) unseen: (f64, u64),
     pub(super) drifts: Drifts,
     /// How many selections were made.
     pub(super) selections: u64,
@@ -121,7 +123,8 @@ impl Selector {
             counts: Counts::new(n),
             queue: Queue::default(),
             referee: Referee::new(n, rules.bins),
-            detector: Detector::new(rules.watch),
+            detector: Detector::new(rules.watch, rules.label.overlap()),
+            unseen: (0.0, 0),
             drifts: Drifts::default(),
             selections: 0,
             standings: vec![Standing { variance: f64::NAN, ..Standing::default() }; n],
@@ -197,7 +200,11 @@ impl Selector {
         if let Some(class) = self.rules.label.class(waiting.quote, vector.quote) {
             if let Some(opinions) = &waiting.opinions {
                 let loss = self.referee.judge(opinions, class);
-                is_drift = self.detector.push(loss);
+                self.unseen = (self.unseen.0 + loss, self.unseen.1 + 1);
+                if self.unseen.1 == self.rules.label.overlap() {
+                    let (sum, count) = std::mem::take(&mut self.unseen);
+                    is_drift = self.detector.push(sum / count as f64);
+                }
             }
             self.counts.take(&waiting.cells, class, self.forgetting.weight());
         }

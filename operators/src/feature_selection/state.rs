@@ -26,6 +26,8 @@ impl Selector {
             self.drifts.count,
             self.drifts.last_at as u64,
             self.selections,
+            self.unseen.0.to_bits(),
+            self.unseen.1,
         ] {
             put(&mut out, word);
         }
@@ -54,6 +56,7 @@ impl Selector {
         selector.forgetting.restore((take(from)?, f64::from_bits(take(from)?), take(from)? == 1));
         selector.drifts = Drifts { count: take(from)?, last_at: take(from)? as i64 };
         selector.selections = take(from)?;
+        selector.unseen = (f64::from_bits(take(from)?), take(from)?);
         selector.scale.restore(from)?;
         selector.clusters.restore(from)?;
         selector.counts.restore(from)?;
