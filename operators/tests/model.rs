@@ -639,9 +639,172 @@ fn features() {
     check(&featuring("features behind a leader", behind), 0..25);
 }
 
+/// Vectors of few features: some that move together, one that never varies, wild values, gaps, prices that are missing.
+fn choosing(name: &'static str, options: &str) -> Case {
+    fn cell(random: &mut Random, schema: &Schema, column: usize) -> Value {
+        let odd = random.below(16);
+        let name = schema.columns[column].name.as_str();
+        match (name, odd) {
+            ("at", _) => any_cell(random, schema, column),
+            ("instrument", _) => random.of(&[Value::Null, Value::Str("x".into()), Value::Str("x".into())]),
+            ("mid", 0) => random.of(&[Value::Null, Value::Float(f64::NAN), Value::Float(0.0), Value::Float(1e300)]),
+            ("mid", _) => Value::Float(100.0 + random.below(5) as f64),
+            ("spread", 0) => random.of(&[Value::Null, Value::Float(-1.0), Value::Float(f64::INFINITY)]),
+            ("spread", _) => Value::Float(random.of(&[0.0, 1.0, 2.0])),
+            ("n", 0) => random.of(&[Value::Null, Value::Int(i64::MAX)]),
+            ("n", _) => Value::Int(random.below(4) as i64),
+            (_, 0) => random.of(&[
+                Value::Null,
+                Value::Float(f64::NAN),
+                Value::Float(f64::NEG_INFINITY),
+                Value::Float(f64::MAX),
+                Value::Float(1e110),
+                Value::Float(-0.0),
+            ]),
+            ("still", _) => Value::Float(0.1),
+            ("rare", 1..12) => Value::Null,
+            ("coarse" | "rare", _) => Value::Float(random.below(3) as f64 - 1.0),
+            _ => Value::Float(random.below(1000) as f64 * 1e-3),
+        }
+    }
+    let columns = [
+        ("at", Type::Timestamp),
+        ("instrument", Type::String),
+        ("mid", Type::Float64),
+        ("spread", Type::Float64),
+        ("fine", Type::Float64),
+        ("coarse", Type::Float64),
+        ("still", Type::Float64),
+        ("rare", Type::Float64),
+        ("other", Type::Float64),
+        ("n", Type::Int64),
+    ];
+    let mut schema = schema(&columns, &[], true);
+    schema.columns[0].nullable = false;
+    let step = planned("feature_selection", &format!("input = \"a\"\n{options}"), &[&schema]);
+    Case { name, step, inputs: vec![InputShape { schema, cell }] }
+}
+
+#[test]
+fn feature_selection() {
+    let small = "reselect_every_events = 7\nfeatures_max = 2\nhysteresis = 1\nclusters = 3\nbins = 4\n";
+    let check = |name, options: &str, seeds| check(&choosing(name, &format!("{small}{options}")), seeds);
+    check(
+        "selection",
+        "instrument = [\"instrument\"]\nhalf_life_events = 20\nwarmup_events = 10\nhorizon_events = 3\n",
+        0..30,
+    );
+    check("selection of one", "half_life_events = 9\nwarmup_events = 1\nhorizon_events = 1\nthreshold = 0.01", 0..20);
+    check(
+        "selection by rank average and half spreads",
+        "half_life_events = 50\nwarmup_events = 30\nhorizon_events = 2\nscore = \"rank_average\"\n\
+         threshold_unit = \"half_spread\"\nthreshold = 1\nfeatures = [\"fine\", \"coarse\", \"mid\", \"spread\", \"n\"]",
+        0..20,
+    );
+    check(
+        "selection with drift",
+        "half_life_events = 30\nwarmup_events = 14\nhorizon_events = 4\nlabel_every_events = 3\nseed = -5\n\
+         correlation_max = 0.1\ndrift = \"page_hinkley\"\npage_hinkley_threshold = 0.3\ndrift_half_lives = 1",
+        0..30,
+    );
+    check(
+        "selection of what is significant",
+        "half_life_events = 1\nwarmup_events = 7\nhorizon_events = 1\nsignificance = 0.5\ncorrelation_max = 0.3\n\
+         adwin_delta = 1\ninstrument = [\"coarse\"]\nfeatures = [\"fine\", \"other\", \"n\"]",
+        0..20,
+    );
+    check(
+        "selection that is not watched",
+        "half_life_events = 5\nwarmup_events = 20\nhorizon_events = 8\nlabel_every_events = 4\ndrift = \"none\"",
+        0..10,
+    );
+}
+
+const SMALL_NETWORK: &str = "horizons = [1, 3]\nwindow = 2\nkernel = 2\nchannels = 4\n\
+     prune_after = 1\nprune_until = 4\nprune_every = 1\nregrow = 0.2\nhalf_life_events = 5\n";
+
+/// A model over vectors, and changes if features are selected: few instruments, few prices, some rows that are refused.
+fn predicting(name: &'static str, is_selected: bool, options: &str) -> Case {
+    fn cell(random: &mut Random, schema: &Schema, column: usize) -> Value {
+        match (schema.columns[column].name.as_str(), random.below(20)) {
+            ("at" | "entered", _) => any_cell(random, schema, column),
+            ("symbol", 0) => Value::Null,
+            ("symbol", _) => Value::Str(random.of(&["a", "a", "a", "b"]).to_owned()),
+            ("feature", 0) => Value::Null,
+            ("feature", _) => Value::Str(random.of(&["f", "g", "h", "f", "g", "h", "mid"]).to_owned()),
+            ("selection", 0) => Value::Null,
+            ("selection", _) => Value::Int(random.below(3) as i64),
+            ("mid", 0) => random.of(&[Value::Null, Value::Float(0.0), Value::Float(-1.0), Value::Float(f64::NAN)]),
+            ("mid", _) => Value::Float(100.0 + random.below(5) as f64 * 0.01),
+            ("spread", 0) => random.of(&[Value::Null, Value::Float(-0.5), Value::Float(f64::INFINITY)]),
+            ("spread", _) => Value::Float(random.of(&[0.0, 0.01, 0.02])),
+            (_, 0) => any_cell(random, schema, column),
+            (_, 1) => Value::Null,
+            ("h", _) => Value::Int(random.below(7) as i64 - 2),
+            _ => Value::Float(random.of(&[0.0, -0.0, 1.5, -2.25, 0.1, 0.2, 1e14, -1e-12])),
+        }
+    }
+    let changes = schema(
+        &[
+            ("at", Type::Timestamp),
+            ("symbol", Type::String),
+            ("feature", Type::String),
+            ("entered", Type::Bool),
+            ("selection", Type::Int64),
+        ],
+        &[],
+        true,
+    );
+    let vectors = schema(
+        &[
+            ("at", Type::Timestamp),
+            ("symbol", Type::String),
+            ("mid", Type::Float64),
+            ("spread", Type::Float64),
+            ("f", Type::Float64),
+            ("g", Type::Float64),
+            ("h", Type::Int64),
+        ],
+        &[],
+        true,
+    );
+    let options = format!("features = [\"f\", \"g\", \"h\"]\n{SMALL_NETWORK}{options}");
+    let (step, schemas) = if is_selected {
+        let options = format!("changes_input = \"a\"\ninput = \"b\"\nslots = 2\n{options}");
+        (planned("online_model", &options, &[&changes, &vectors]), vec![changes, vectors])
+    } else {
+        (planned("online_model", &format!("input = \"a\"\n{options}"), &[&vectors]), vec![vectors])
+    };
+    Case { name, step, inputs: schemas.into_iter().map(|schema| InputShape { schema, cell }).collect() }
+}
+
+#[test]
+fn online_model() {
+    let quick = "batch = 3\ntrain_every = 2\n";
+    let by = format!("{quick}instrument = \"symbol\"\n");
+    let one = format!("{quick}dilation = 1\nfilters = 1\nblocks = 1");
+    check(&predicting("online model", false, &by), 0..30);
+    check(&predicting("online model of one instrument", false, &one), 0..20);
+    check(&predicting("online model of a selection", true, &format!("{by}filters = 3")), 0..40);
+    let slow = "batch = 2\ntrain_every = 7\nthreshold_unit = \"relative\"\nthreshold = 0.0001";
+    check(&predicting("online model learning slowly", true, slow), 0..20);
+}
+
 #[test]
 fn no_operator_is_forgotten() {
-    let held = ["select", "aggregate", "join", "top", "assignment", "auction", "td_value", "order_book", "features"];
+    let held = [
+        "select",
+        "aggregate",
+        "join",
+        "top",
+        "assignment",
+        "auction",
+        "td_value",
+        "order_book",
+        "features",
+        "feature_selection",
+        "online_model",
+    ];
     for operator in operators::catalogue().operators {
         assert!(held.contains(&operator.name), "`{}` is held to no model: add its cases here", operator.name);
     }

@@ -1,0 +1,188 @@
+//! The judge of selections: a naive Bayes classifier that predicts the label from any set of features, and what that costs.
+//!
+//! It is not meant to predict well but to be the same for every set: sets are compared by it, and its loss is watched.
+
+use super::labels::CLASSES;
+use super::relevance::{Bins, sum};
+use super::scale::CELLS;
+
+/// The sets that are judged.
+pub const SETS: usize = 4;
+/// No feature at all: the shares of the classes.
+pub const NONE: usize = 0;
+/// All features that vary.
+pub const ALL: usize = 1;
+/// The first selection, kept for good.
+pub const FIRST: usize = 2;
+/// The selection of the time.
+pub const CHOSEN: usize = 3;
+/// The names of the sets that stay as they are.
+pub const FIXED: [&str; CHOSEN] = ["none", "all", "first"];
+
+/// Of each set the probabilities of the classes.
+pub type Opinions = [[f64; CLASSES]; SETS];
+
+/// What the classifier has learned by the last selection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Referee {
+    bins: usize,
+    shares: [f64; CLASSES],
+    /// Logarithms of the shares.
+    priors: [f64; CLASSES],
+    /// Of each feature, the bin of each cell; what is missing has one of its own.
+    of_cell: Vec<[u8; CELLS + 1]>,
+    /// Of each feature and bin, logarithms of the probability of the bin given the class; 0 for what is missing.
+    tables: Vec<[f64; CLASSES]>,
+    /// The features of each set.
+    pub sets: [Vec<u32>; SETS],
+    /// The sum of losses of each set, and of how many labels.
+    pub losses: [f64; SETS],
+    /// As above.
+    pub judged: u64,
+}
+
+impl Referee {
+    /// Knows nothing.
+    pub fn new(features: usize, bins: usize) -> Referee {
+        Referee {
+            bins,
+            shares: [0.0; CLASSES],
+            priors: [0.0; CLASSES],
+            of_cell: vec![[bins as u8; CELLS + 1]; features],
+            tables: vec![[0.0; CLASSES]; features * (bins + 1)],
+            sets: Default::default(),
+            losses: [0.0; SETS],
+            judged: 0,
+        }
+    }
+
+    /// Learns how often the classes are; `newest` is what the newest label weighs. One more of each is thought of
+    /// (Laplace).
+    pub fn learn_classes(&mut self, classes: [f64; CLASSES], newest: f64) {
+        let total = sum(&classes) / newest + CLASSES as f64;
+        for class in 0..CLASSES {
+            self.shares[class] = (classes[class] / newest + 1.0) / total;
+            self.priors[class] = libm::log(self.shares[class]);
+        }
+    }
+
+    /// Learns a feature's bins. Half a label more is thought of in each (H. Jeffreys).
+    pub fn learn(&mut self, feature: usize, bins: &Bins, newest: f64) {
+        self.of_cell[feature][..CELLS].copy_from_slice(&bins.of_cell);
+        let mut totals = [0.0; CLASSES];
+        bins.weights.iter().for_each(|b| (0..CLASSES).for_each(|c| totals[c] += b[c]));
+        let room = 0.5 * bins.weights.len() as f64;
+        let table = &mut self.tables[feature * (self.bins + 1)..][..bins.weights.len()];
+        for (row, weights) in table.iter_mut().zip(&bins.weights) {
+            for class in 0..CLASSES {
+                row[class] = libm::log((weights[class] / newest + 0.5) / (totals[class] / newest + room));
+            }
+        }
+    }
+
+    /// What the sets say of a vector with these cells.
+    pub fn opinions(&self, cells: &[u8]) -> Opinions {
+        let mut opinions = [self.shares; SETS];
+        opinions[ALL] = self.opinion(&self.sets[ALL], cells);
+        opinions[FIRST] = self.opinion(&self.sets[FIRST], cells);
+        opinions[CHOSEN] = if self.sets[CHOSEN] == self.sets[FIRST] {
+            opinions[FIRST]
+        } else {
+            self.opinion(&self.sets[CHOSEN], cells)
+        };
+        opinions
+    }
+
+    fn opinion(&self, set: &[u32], cells: &[u8]) -> [f64; CLASSES] {
+        let mut logs = self.priors;
+        for feature in set {
+            let feature = *feature as usize;
+            let bin = self.of_cell[feature][usize::from(cells[feature])];
+            let row = self.tables[feature * (self.bins + 1) + usize::from(bin)];
+            (0..CLASSES).for_each(|class| logs[class] += row[class]);
+        }
+        softmax(logs)
+    }
+
+    /// Judges what was said of a label. Gives the loss of the selection, from 0 to 1.
+    pub fn judge(&mut self, opinions: &Opinions, class: usize) -> f64 {
+        self.judged += 1;
+        for (total, opinion) in self.losses.iter_mut().zip(opinions) {
+            *total += loss(opinion, class);
+        }
+        loss(&opinions[CHOSEN], class)
+    }
+
+    /// Writes everything down.
+    pub fn save(&self, out: &mut Vec<u8>) {
+        self.of_cell.iter().for_each(|cells| out.extend_from_slice(cells));
+        let floats = self.shares.iter().chain(&self.priors).chain(self.tables.iter().flatten()).chain(&self.losses);
+        floats.for_each(|f| out.extend_from_slice(&f.to_bits().to_le_bytes()));
+        out.extend_from_slice(&self.judged.to_le_bytes());
+        for set in &self.sets {
+            out.extend_from_slice(&(set.len() as u64).to_le_bytes());
+            set.iter().for_each(|f| out.extend_from_slice(&u64::from(*f).to_le_bytes()));
+        }
+    }
+
+    /// What [`Referee::save`] wrote.
+    pub fn restore(&mut self, bytes: &mut &[u8]) -> Option<()> {
+        for cells in &mut self.of_cell {
+            let (first, rest) = bytes.split_first_chunk()?;
+            (*cells, *bytes) = (*first, rest);
+        }
+        let mut word = || {
+            let (first, rest) = bytes.split_first_chunk::<8>()?;
+            *bytes = rest;
+            Some(u64::from_le_bytes(*first))
+        };
+        let tables = self.tables.iter_mut().flatten();
+        for float in self.shares.iter_mut().chain(&mut self.priors).chain(tables).chain(&mut self.losses) {
+            *float = f64::from_bits(word()?);
+        }
+        self.judged = word()?;
+        for set in &mut self.sets {
+            let len = word()?;
+            *set = (0..len).map(|_| word().map(|f| f as u32)).collect::<Option<Vec<u32>>>()?;
+        }
+        Some(())
+    }
+}
+
+/// Probabilities that go with these logarithms.
+pub fn softmax(logs: [f64; CLASSES]) -> [f64; CLASSES] {
+    let greatest = logs[0].max(logs[1]).max(logs[2]);
+    let powers = logs.map(|log| if log == greatest { 1.0 } else { libm::exp(log - greatest) });
+    let total = sum(&powers);
+    powers.map(|p| p / total)
+}
+
+/// Half the Brier score (G. Brier 1950): a proper loss from 0 to 1.
+pub fn loss(opinion: &[f64; CLASSES], class: usize) -> f64 {
+    let mut sum = 0.0;
+    for (i, p) in opinion.iter().enumerate() {
+        let miss = if i == class { 1.0 - p } else { *p };
+        sum += miss * miss;
+    }
+    0.5 * sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loss_is_proper_and_bounded() {
+        assert_eq!([loss(&[1.0, 0.0, 0.0], 0), loss(&[1.0, 0.0, 0.0], 2)], [0.0, 1.0]);
+        let truth = [0.2, 0.5, 0.3];
+        let expected = |p: [f64; 3]| (0..3).map(|c| truth[c] * loss(&p, c)).sum::<f64>();
+        for i in 0..20 {
+            for j in 0..20 - i {
+                let p = [f64::from(i) / 20.0, f64::from(j) / 20.0, f64::from(20 - i - j) / 20.0];
+                assert!(expected(p) >= expected(truth) - 1e-15);
+            }
+        }
+        let p = softmax([-1.0, 2.0, -800.0]);
+        assert!((p[0] / p[1] - (-3.0_f64).exp()).abs() < 1e-15 && p[2] == 0.0);
+    }
+}
