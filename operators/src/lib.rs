@@ -12,6 +12,7 @@ mod groups;
 pub mod join;
 pub mod manual;
 mod multiset;
+pub mod online_model;
 mod refusal;
 pub mod select;
 pub mod td_value;
@@ -21,6 +22,15 @@ pub mod top;
 pub fn catalogue() -> engine::Catalogue {
     engine::Catalogue {
         connectors: connect::connectors(),
-        operators: vec![select::DEF, aggregate::DEF, join::DEF, top::DEF, assignment::DEF, auction::DEF, td_value::DEF],
+        operators: vec![
+            select::DEF,
+            aggregate::DEF,
+            join::DEF,
+            top::DEF,
+            assignment::DEF,
+            auction::DEF,
+            td_value::DEF,
+            online_model::DEF,
+        ],
     }
 }

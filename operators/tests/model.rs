@@ -405,9 +405,75 @@ fn auction_of_events() {
     events("events as published", "as_published = true\nswitching_cost = 0.1", 0..20);
 }
 
+const SMALL_NETWORK: &str = "horizons = [1, 3]\nwindow = 2\nkernel = 2\nchannels = 4\nbatch = 3\ntrain_every = 2\n\
+     prune_after = 1\nprune_until = 4\nprune_every = 1\nregrow = 0.2\nhalf_life_events = 5\n";
+
+/// A model over vectors, and changes if features are selected: few instruments, few prices, some rows that are refused.
+fn predicting(name: &'static str, is_selected: bool, options: &str) -> Case {
+    fn cell(random: &mut Random, schema: &Schema, column: usize) -> Value {
+        match (schema.columns[column].name.as_str(), random.below(20)) {
+            ("at" | "entered", _) => any_cell(random, schema, column),
+            ("symbol", 0) => Value::Null,
+            ("symbol", _) => Value::Str(random.of(&["a", "a", "a", "b"]).to_owned()),
+            ("feature", 0) => Value::Null,
+            ("feature", _) => Value::Str(random.of(&["f", "g", "h", "f", "g", "h", "mid"]).to_owned()),
+            ("selection", 0) => Value::Null,
+            ("selection", _) => Value::Int(random.below(3) as i64),
+            ("mid", 0) => random.of(&[Value::Null, Value::Float(0.0), Value::Float(-1.0), Value::Float(f64::NAN)]),
+            ("mid", _) => Value::Float(100.0 + random.below(5) as f64 * 0.01),
+            ("spread", 0) => random.of(&[Value::Null, Value::Float(-0.5), Value::Float(f64::INFINITY)]),
+            ("spread", _) => Value::Float(random.of(&[0.0, 0.01, 0.02])),
+            (_, 0) => any_cell(random, schema, column),
+            (_, 1) => Value::Null,
+            ("h", _) => Value::Int(random.below(7) as i64 - 2),
+            _ => Value::Float(random.of(&[0.0, -0.0, 1.5, -2.25, 0.1, 0.2, 1e14, -1e-12])),
+        }
+    }
+    let changes = schema(
+        &[
+            ("at", Type::Timestamp),
+            ("symbol", Type::String),
+            ("feature", Type::String),
+            ("entered", Type::Bool),
+            ("selection", Type::Int64),
+        ],
+        &[],
+        true,
+    );
+    let vectors = schema(
+        &[
+            ("at", Type::Timestamp),
+            ("symbol", Type::String),
+            ("mid", Type::Float64),
+            ("spread", Type::Float64),
+            ("f", Type::Float64),
+            ("g", Type::Float64),
+            ("h", Type::Int64),
+        ],
+        &[],
+        true,
+    );
+    let options = format!("features = [\"f\", \"g\", \"h\"]\n{SMALL_NETWORK}{options}");
+    let (step, schemas) = if is_selected {
+        let options = format!("changes_input = \"a\"\ninput = \"b\"\nslots = 2\n{options}");
+        (planned("online_model", &options, &[&changes, &vectors]), vec![changes, vectors])
+    } else {
+        (planned("online_model", &format!("input = \"a\"\n{options}"), &[&vectors]), vec![vectors])
+    };
+    Case { name, step, inputs: schemas.into_iter().map(|schema| InputShape { schema, cell }).collect() }
+}
+
+#[test]
+fn online_model() {
+    check(&predicting("online model", false, "instrument = \"symbol\""), 0..30);
+    check(&predicting("online model of one instrument", false, "dilation = 1\nfilters = 1\nblocks = 1"), 0..20);
+    check(&predicting("online model of a selection", true, "instrument = \"symbol\"\nfilters = 3"), 0..40);
+    check(&predicting("online model learning slowly", true, "train_every = 7\nthreshold_unit = \"relative\""), 0..20);
+}
+
 #[test]
 fn no_operator_is_forgotten() {
-    let held = ["select", "aggregate", "join", "top", "assignment", "auction", "td_value"];
+    let held = ["select", "aggregate", "join", "top", "assignment", "auction", "td_value", "online_model"];
     for operator in operators::catalogue().operators {
         assert!(held.contains(&operator.name), "`{}` is held to no model: add its cases here", operator.name);
     }
