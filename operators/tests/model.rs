@@ -405,7 +405,7 @@ fn auction_of_events() {
     events("events as published", "as_published = true\nswitching_cost = 0.1", 0..20);
 }
 
-const SMALL_NETWORK: &str = "horizons = [1, 3]\nwindow = 2\nkernel = 2\nchannels = 4\nbatch = 3\ntrain_every = 2\n\
+const SMALL_NETWORK: &str = "horizons = [1, 3]\nwindow = 2\nkernel = 2\nchannels = 4\n\
      prune_after = 1\nprune_until = 4\nprune_every = 1\nregrow = 0.2\nhalf_life_events = 5\n";
 
 /// A model over vectors, and changes if features are selected: few instruments, few prices, some rows that are refused.
@@ -465,10 +465,14 @@ fn predicting(name: &'static str, is_selected: bool, options: &str) -> Case {
 
 #[test]
 fn online_model() {
-    check(&predicting("online model", false, "instrument = \"symbol\""), 0..30);
-    check(&predicting("online model of one instrument", false, "dilation = 1\nfilters = 1\nblocks = 1"), 0..20);
-    check(&predicting("online model of a selection", true, "instrument = \"symbol\"\nfilters = 3"), 0..40);
-    check(&predicting("online model learning slowly", true, "train_every = 7\nthreshold_unit = \"relative\""), 0..20);
+    let quick = "batch = 3\ntrain_every = 2\n";
+    let by = format!("{quick}instrument = \"symbol\"\n");
+    let one = format!("{quick}dilation = 1\nfilters = 1\nblocks = 1");
+    check(&predicting("online model", false, &by), 0..30);
+    check(&predicting("online model of one instrument", false, &one), 0..20);
+    check(&predicting("online model of a selection", true, &format!("{by}filters = 3")), 0..40);
+    let slow = "batch = 2\ntrain_every = 7\nthreshold_unit = \"relative\"\nthreshold = 0.0001";
+    check(&predicting("online model learning slowly", true, slow), 0..20);
 }
 
 #[test]

@@ -137,7 +137,9 @@ fn loss(design: &Design, network: &Network, parameters: &[f64], past: &Past, fir
 
 #[test]
 fn the_gradient_is_that_of_the_loss() {
-    for (seed, blocks, kernel, dilation, filters) in [(1, 1, 2, 1, 1), (2, 2, 2, 2, 3), (3, 2, 3, 1, 2), (4, 3, 2, 2, 1)] {
+    for (seed, blocks, kernel, dilation, filters) in
+        [(1, 1, 2, 1, 1), (2, 2, 2, 2, 3), (3, 2, 3, 1, 2), (4, 3, 2, 2, 1)]
+    {
         let design = Design { blocks, kernel, dilation, filters, seed, ..small() };
         let mut random = Random::new(seed);
         let past = past(&design, design.kept(), &mut random);
@@ -189,7 +191,8 @@ fn a_minibatch_may_be_computed_in_pieces() {
         }
         pieces.advance(units, first, &past, &slots, &network, &logistic);
     }
-    let bits = |job: &Job| -> Vec<u32> { job.gradient.iter().chain(&job.logistic_gradient).map(|g| g.to_bits()).collect() };
+    let bits =
+        |job: &Job| -> Vec<u32> { job.gradient.iter().chain(&job.logistic_gradient).map(|g| g.to_bits()).collect() };
     assert_eq!(bits(&whole), bits(&pieces));
     assert_eq!(whole.losses, pieces.losses);
     assert!(whole.logistic_gradient.iter().any(|g| *g != 0.0));
@@ -298,8 +301,13 @@ fn exclusive_or(seen: &[Vec<f64>], _: &mut Random) -> f64 {
 
 #[test]
 fn a_pattern_over_time_is_learned_that_the_control_cannot_learn() {
-    let task =
-        Task { design: design(4, &[1]), vectors: 30_000, judged: 15_000, moves: exclusive_or, features: |random| random.sign() };
+    let task = Task {
+        design: design(4, &[1]),
+        vectors: 30_000,
+        judged: 15_000,
+        moves: exclusive_or,
+        features: |random| random.sign(),
+    };
     for seed in 0..3 {
         let (learner, [network, logistic]) = learn(&task, seed);
         println!("exclusive or, seed {seed}: {} against {}", network.accuracy(), logistic.accuracy());
@@ -316,7 +324,13 @@ fn labels_without_a_pattern_give_chance() {
     fn by_chance(_: &[Vec<f64>], random: &mut Random) -> f64 {
         (1.5 * random.next()).round()
     }
-    let task = Task { design: design(4, &[1]), vectors: 30_000, judged: 15_000, moves: by_chance, features: |random| random.sign() };
+    let task = Task {
+        design: design(4, &[1]),
+        vectors: 30_000,
+        judged: 15_000,
+        moves: by_chance,
+        features: |random| random.sign(),
+    };
     for seed in 0..3 {
         let (_, scores) = learn(&task, seed);
         for score in scores {
@@ -338,7 +352,13 @@ fn pruning_by_70_percent_costs_a_point_of_f1_at_most() {
             return (1.5 * random.next()).round();
         }
         let folded = (seen[n - 1][0] + seen[n - 3][0]).abs() - (seen[n - 2][1] - seen[n - 1][1]).abs();
-        if folded > 0.5 { 1.0 } else if folded < -0.5 { -1.0 } else { 0.0 }
+        if folded > 0.5 {
+            1.0
+        } else if folded < -0.5 {
+            -1.0
+        } else {
+            0.0
+        }
     }
     let task = |sparsity| Task {
         design: Design {

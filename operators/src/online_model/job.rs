@@ -94,7 +94,15 @@ impl Job {
 
     /// Goes on until that many units are done: the example that ends at vector `first` and those after it, whose labels
     /// are all known. Neither parameters nor slots may have changed since the job began.
-    pub fn advance(&mut self, units: usize, first: u64, past: &Past, slots: &[u32], network: &Network, control: &Logistic) {
+    pub fn advance(
+        &mut self,
+        units: usize,
+        first: u64,
+        past: &Past,
+        slots: &[u32],
+        network: &Network,
+        control: &Logistic,
+    ) {
         if self.done == 0 && units > 0 {
             self.clear(network);
         }

@@ -120,14 +120,7 @@ impl Affine {
 /// One pass back through a matrix: adds the gradient of weights and biases for outputs' gradient `g` at inputs `x`, and
 /// gives the inputs' gradient (unless there is no room for it), each the sum over outputs in ascending order. `transposed`
 /// has the weights by output: see [`transpose`].
-pub fn backward(
-    matrix: &Matrix,
-    transposed: &[f32],
-    g: &[f32],
-    x: &[f32],
-    gradient: &mut [f32],
-    gx: &mut [f32],
-) {
+pub fn backward(matrix: &Matrix, transposed: &[f32], g: &[f32], x: &[f32], gradient: &mut [f32], gx: &mut [f32]) {
     let (fours, _) = g.as_chunks::<4>();
     for (group, four) in fours.iter().enumerate() {
         // What the rectifier stopped adds nothing.

@@ -108,7 +108,12 @@ pub const OPTIONS: &[OptionDef] = &[
     option("train_every", "integer", Some("64"), "Vectors from one step of learning to the next."),
     option("learning_rate", "float64", Some("0.003"), "Adam's step size."),
     option("gradient_norm_max", "float64", Some("1.0"), "A longer gradient is shortened to this."),
-    option("sparsity", "float64", Some("0.7"), "The share of blocks pruned in the end, from 0 to 0.99; 0 prunes nothing."),
+    option(
+        "sparsity",
+        "float64",
+        Some("0.7"),
+        "The share of blocks pruned in the end, from 0 to 0.99; 0 prunes nothing.",
+    ),
     option("prune_after", "integer", Some("2000"), "The step of learning after which pruning begins."),
     option("prune_until", "integer", Some("4000"), "The step at which `sparsity` is reached."),
     option("prune_every", "integer", Some("50"), "Steps from one pruning to the next."),

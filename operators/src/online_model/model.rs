@@ -80,11 +80,8 @@ fn outputs(model: &OnlineModel, inputs: &[Vec<Row>]) -> Vec<Vec<Row>> {
         }
         let good = |value: &Value| number(value).filter(|n| n.abs() <= MAGNITUDE_MAX);
         let (price, spread) = (good(&row[v.price]).filter(|p| *p > 0.0), good(&row[v.spread]).filter(|s| *s >= 0.0));
-        let features: Option<Vec<f64>> = v
-            .features
-            .iter()
-            .map(|f| if row[*f] == Value::Null { Some(f64::NAN) } else { good(&row[*f]) })
-            .collect();
+        let features: Option<Vec<f64>> =
+            v.features.iter().map(|f| if row[*f] == Value::Null { Some(f64::NAN) } else { good(&row[*f]) }).collect();
         if let (Some(price), Some(spread), Some(features)) = (price, spread, features) {
             let Value::Int(seq) = row[v.seq] else { panic!("a record without a number") };
             whole.vector(&features, Quote { price, spread }, (at, seq));
@@ -237,9 +234,9 @@ impl Whole {
     fn logits(&self, z: &[f32]) -> Vec<[f32; 3]> {
         let (head, p) = (self.network.layout.head, &self.network.parameters);
         let of = |h: usize, k: usize| {
-            z.iter().enumerate().fold(p[head.bias + 4 * h + k], |sum, (c, z)| {
-                sum + p[head.weights + 4 * (h * head.inputs + c) + k] * z
-            })
+            z.iter()
+                .enumerate()
+                .fold(p[head.bias + 4 * h + k], |sum, (c, z)| sum + p[head.weights + 4 * (h * head.inputs + c) + k] * z)
         };
         (0..head.groups).map(|h| std::array::from_fn(|k| of(h, k))).collect()
     }
@@ -248,7 +245,10 @@ impl Whole {
         let (m, p) = (self.design.slots, &self.logistic.parameters);
         let horizons = self.design.horizons.len();
         let of = |h: usize, k: usize| {
-            x[..m].iter().enumerate().fold(p[4 * m * horizons + 4 * h + k], |sum, (c, x)| sum + p[4 * (h * m + c) + k] * x)
+            x[..m]
+                .iter()
+                .enumerate()
+                .fold(p[4 * m * horizons + 4 * h + k], |sum, (c, x)| sum + p[4 * (h * m + c) + k] * x)
         };
         (0..horizons).map(|h| std::array::from_fn(|k| of(h, k))).collect()
     }

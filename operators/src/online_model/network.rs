@@ -57,13 +57,8 @@ impl Layout {
         for b in 0..design.blocks {
             let (lanes, inputs, groups) = (design.input_lanes(b), design.inputs(b), design.channels / 4);
             let taps = take(design.kernel * lanes);
-            let matrix = Matrix {
-                weights: take(4 * groups * inputs),
-                bias: take(4 * groups),
-                inputs,
-                groups,
-                first: prunable,
-            };
+            let matrix =
+                Matrix { weights: take(4 * groups * inputs), bias: take(4 * groups), inputs, groups, first: prunable };
             prunable += matrix.blocks();
             blocks.push(Block { taps, lanes, stride: design.stride(b), kernel: design.kernel, matrix });
         }

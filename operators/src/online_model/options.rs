@@ -216,7 +216,8 @@ fn read_design(section: &mut Section<'_>, features: Option<usize>, is_selected: 
     if let (Some(after), Some(until)) = (prune_after, prune_until)
         && after > until
     {
-        section.problem("prune_until", format!("`prune_until` is {until}, and `prune_after` is {after}: the other way"));
+        section
+            .problem("prune_until", format!("`prune_until` is {until}, and `prune_after` is {after}: the other way"));
     }
     let features = features?;
     let slots = match (is_selected, slots?) {
@@ -280,7 +281,9 @@ fn read_design(section: &mut Section<'_>, features: Option<usize>, is_selected: 
 
 /// A column of numbers that has a usual name.
 fn number(section: &mut Section<'_>, key: &'static str, usual: &str, schema: &Schema) -> Option<usize> {
-    let column = if section.has(key) { section.column(key, schema)? } else {
+    let column = if section.has(key) {
+        section.column(key, schema)?
+    } else {
         let found = schema.index_of(usual);
         if found.is_none() {
             section.problem(key, format!("`{key}` is missing, and there is no column `{usual}`"));

@@ -12,14 +12,15 @@ pub fn prune(network: &mut Network, adam: &mut Adam, gradient: &[f32], sparsity:
     for matrix in matrices {
         let total = matrix.blocks();
         let keep = (((1.0 - sparsity) * total as f64 + 0.5) as usize).clamp(1, total);
-        let squares = |values: &[f32], b: usize| -> f32 {
-            values[matrix.block(b)].iter().fold(0.0, |sum, v| sum + v * v)
-        };
+        let squares =
+            |values: &[f32], b: usize| -> f32 { values[matrix.block(b)].iter().fold(0.0, |sum, v| sum + v * v) };
         let is_kept = |network: &Network, b: usize| network.kept[matrix.first + b];
         let (mut old, mut out): (Vec<usize>, Vec<usize>) = (0..total).partition(|b| is_kept(network, *b));
         let come = ((regrow * keep as f64) as usize).min(out.len()).min(keep - 1);
         let stay = (keep - come).min(old.len());
-        old.sort_by(|a, b| squares(&network.parameters, *b).total_cmp(&squares(&network.parameters, *a)).then(a.cmp(b)));
+        old.sort_by(|a, b| {
+            squares(&network.parameters, *b).total_cmp(&squares(&network.parameters, *a)).then(a.cmp(b))
+        });
         for b in old.drain(stay..) {
             network.kept[matrix.first + b] = false;
             for at in matrix.block(b) {

@@ -94,14 +94,8 @@ const SLOTS_COLUMNS: Shape = &[("slot", Type::Int64, false), ("feature", Type::S
 
 /// Every column the views add to those of the instrument.
 pub const OWN_COLUMNS: [&str; 45] = {
-    let shapes: [Shape; OUTPUTS] = [
-        LATEST_COLUMNS,
-        PREDICTIONS_COLUMNS,
-        EVALUATION_COLUMNS,
-        STABILITY_COLUMNS,
-        NETWORK_COLUMNS,
-        SLOTS_COLUMNS,
-    ];
+    let shapes: [Shape; OUTPUTS] =
+        [LATEST_COLUMNS, PREDICTIONS_COLUMNS, EVALUATION_COLUMNS, STABILITY_COLUMNS, NETWORK_COLUMNS, SLOTS_COLUMNS];
     let (mut out, mut at, mut shape) = ([""; 45], 0, 0);
     while shape < OUTPUTS {
         let mut column = 0;

@@ -119,7 +119,10 @@ impl Artefact {
         let length = body.int() as usize;
         let told = body.0.get(..length).ok_or_else(damaged)?;
         if told != own.as_bytes() {
-            return Err(format!("the artefact is of another model: {}; this one: {own}", String::from_utf8_lossy(told)));
+            return Err(format!(
+                "the artefact is of another model: {}; this one: {own}",
+                String::from_utf8_lossy(told)
+            ));
         }
         body.0 = &body.0[length..];
         let mut learner = Learner::new(&Arc::new(design.clone()));
