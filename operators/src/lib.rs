@@ -26,6 +26,18 @@ pub mod top;
 pub fn catalogue() -> engine::Catalogue {
     engine::Catalogue {
         connectors: connect::connectors(),
-        operators: vec![select::DEF, aggregate::DEF, join::DEF, top::DEF, assignment::DEF, auction::DEF, td_value::DEF, order_book::DEF, features::DEF, feature_selection::DEF, online_model::DEF],
+        operators: vec![
+            select::DEF,
+            aggregate::DEF,
+            join::DEF,
+            top::DEF,
+            assignment::DEF,
+            auction::DEF,
+            td_value::DEF,
+            order_book::DEF,
+            features::DEF,
+            feature_selection::DEF,
+            online_model::DEF,
+        ],
     }
 }
