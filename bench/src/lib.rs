@@ -14,6 +14,7 @@ mod http;
 mod latency;
 mod lookup;
 mod machine;
+mod market;
 mod measure;
 mod memory;
 mod recovery;
@@ -79,6 +80,8 @@ pub const BENCHES: &[(&str, &str)] = &[
         "auction",
         "MOHAF's published run and what its problem allows, on recorded data; a request's coming, against sorting anew.",
     ),
+    ("market_latency", "From a venue's message to book, features, selection and prediction, for each of a recorded market."),
+    ("market_quality", "How well recorded markets are predicted with all features, a set chosen once, and one chosen anew."),
 ];
 
 /// Runs a bench and prints its figures on standard output.
@@ -95,6 +98,8 @@ pub fn run(name: &str, options: &Options) -> Result<(), String> {
         "memory" => memory::run,
         "assignment" => assignment::run,
         "auction" => auction::run,
+        "market_latency" => market::latency,
+        "market_quality" => market::quality,
         _ => {
             let names: Vec<&str> = BENCHES.iter().map(|(n, _)| *n).collect();
             return Err(format!("there is no bench `{name}`; there are {}", names.join(", ")));

@@ -1,0 +1,96 @@
+//! `market_latency` and `market_quality`: what a message costs on its way from the venue to a prediction, and how good
+//! predictions are with all features, a set chosen once, and one that is chosen anew.
+//!
+//! Both run the kernels of the four market operators one after the other in one thread, as the steps of a pipeline do,
+//! over recorded markets in the folder that `THALWEG_DATA` names.
+
+mod chain;
+mod feed;
+
+use std::time::Instant;
+
+use operators::online_model::learner::MODELS;
+
+use self::chain::{Chain, Chosen};
+use self::feed::{Message, Venue};
+use crate::Options;
+use crate::machine::Scratch;
+use crate::measure::{Samples, quantile};
+use crate::report::Report;
+
+/// From a message's records to the prediction it brings, for each message of a recorded market.
+pub fn latency(options: &Options, _: &Scratch, report: &mut Report) -> Result<(), String> {
+    let messages = feed::read(Venue::FuturesBtc)?;
+    let messages = &messages[..options.pick(messages.len(), messages.len() / 5)];
+    let shares = [("p50_us", 0.5), ("p99_us", 0.99), ("p999_us", 0.999)];
+    let mut samples: [Samples; 3] = Default::default();
+    let (mut rate, mut books) = (Samples::default(), Samples::default());
+    for repetition in 0..options.repetitions() {
+        report.progress(&format!("{} messages, repetition {}", messages.len(), repetition + 1));
+        let mut nanos: Vec<u64> = Vec::with_capacity(messages.len());
+        let mut chain = Chain::new(Venue::FuturesBtc, Chosen::Anew);
+        for message in messages {
+            let begin = Instant::now();
+            chain.take(message);
+            nanos.push(begin.elapsed().as_nanos() as u64);
+        }
+        if chain.predictions() == 0 {
+            return Err("nothing was predicted".to_owned());
+        }
+        let begin = Instant::now();
+        let mut chain = Chain::new(Venue::FuturesBtc, Chosen::Anew);
+        messages.iter().for_each(|message| chain.take(message));
+        rate.push(messages.len() as f64 / begin.elapsed().as_secs_f64());
+        let begin = Instant::now();
+        let mut book = chain::BookOnly::new(Venue::FuturesBtc);
+        messages.iter().for_each(|message| book.take(message));
+        books.push(messages.len() as f64 / begin.elapsed().as_secs_f64());
+        nanos.sort_unstable();
+        for (samples, (_, share)) in samples.iter_mut().zip(shares) {
+            samples.push(quantile(&nanos, share) as f64 / 1e3);
+        }
+    }
+    for (samples, (metric, _)) in samples.iter().zip(shares) {
+        report.figure(metric, "us", samples);
+    }
+    report.figure("messages_per_s_1w", "messages/s", &rate);
+    report.figure("book_messages_per_s", "messages/s", &books);
+    Ok(())
+}
+
+/// Every model at every horizon over recorded markets, judged before it learns.
+pub fn quality(options: &Options, _: &Scratch, report: &mut Report) -> Result<(), String> {
+    for venue in Venue::ALL {
+        let messages = feed::read(venue)?;
+        let messages = &messages[..options.pick(messages.len(), messages.len() / 10)];
+        for chosen in [Chosen::All, Chosen::Once, Chosen::Anew] {
+            report.progress(&format!("{}, {} messages, {}", venue.name(), messages.len(), chosen.name()));
+            let mut chain = Chain::new(venue, chosen);
+            messages.iter().for_each(|message| chain.take(message));
+            for (horizon, scores) in chain.scores() {
+                for (model, score) in MODELS.iter().zip(scores) {
+                    let is_baseline = *model == "persistence" || *model == "majority";
+                    if is_baseline && chosen != Chosen::All {
+                        continue;
+                    }
+                    let who = if is_baseline { (*model).to_owned() } else { format!("{}_{model}", chosen.name()) };
+                    let mut figure = |metric: &str, value: f64| {
+                        let mut samples = Samples::default();
+                        samples.push(value);
+                        report.figure(&format!("{metric}_{}_{who}_{horizon}", venue.name()), "", &samples);
+                    };
+                    figure("f1_macro", score.f1_macro());
+                    figure("accuracy", score.accuracy());
+                    figure("mcc", score.mcc());
+                    if !is_baseline {
+                        figure("logloss", score.log_loss());
+                        figure("ece", score.ece());
+                        figure("trades", score.trades as f64);
+                        figure("pnl_per_trade_bp", 1e4 * score.earned / score.trades as f64);
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
