@@ -80,8 +80,14 @@ pub const BENCHES: &[(&str, &str)] = &[
         "auction",
         "MOHAF's published run and what its problem allows, on recorded data; a request's coming, against sorting anew.",
     ),
-    ("market_latency", "From a venue's message to book, features, selection and prediction, for each of a recorded market."),
-    ("market_quality", "How well recorded markets are predicted with all features, a set chosen once, and one chosen anew."),
+    (
+        "market_latency",
+        "From a venue's message to book, features, selection and prediction, for each of a recorded market.",
+    ),
+    (
+        "market_quality",
+        "How well recorded markets are predicted with all features, a set chosen once, and one chosen anew.",
+    ),
 ];
 
 /// Runs a bench and prints its figures on standard output.

@@ -114,11 +114,8 @@ impl Listener for Rest {
         side(&mut self.tick.bids, Side::Bid);
         side(&mut self.tick.asks, Side::Ask);
         self.tick.at = told.at;
-        self.tick.trade = told.trade.map(|t| Trade {
-            price: t.price,
-            size: t.size,
-            sign: t.taker.map_or(0.0, |taker| taker as f64),
-        });
+        self.tick.trade =
+            told.trade.map(|t| Trade { price: t.price, size: t.size, sign: t.taker.map_or(0.0, |taker| taker as f64) });
         (self.tick.added, self.tick.removed) = (told.flow.added, told.flow.removed);
         self.features.update(&self.tick, &[]);
         let [price, spread] = self.features.mid_and_spread();

@@ -60,7 +60,7 @@ impl Venue {
             sequence,
             trade_ids: if is_recorded { TradeIds::None } else { TradeIds::Contiguous },
             crossed_heals: false,
-            starts_empty: is_recorded,
+            starts_empty: false,
             by_order: false,
             strict: true,
             recorded: is_recorded.then_some(5),
@@ -153,10 +153,13 @@ fn lobster(cells: &[&str], seq: i64) -> Option<(Record, Vec<Change>)> {
         taker: matches!(kind, Kind::Execute | Kind::ExecuteHidden).then_some(if side == Side::Bid { -1 } else { 1 }),
         wrong: None,
     };
-    let level = |i: usize| -> Option<[Change; 2]> {
-        let of = |at: usize| int(6 + 4 * i + at).map(|v| v as f64);
-        Some([Change::new(Side::Bid, of(2)?, of(3)?), Change::new(Side::Ask, of(0)?, of(1)?)])
-    };
-    let recorded = (0..5).filter_map(level).flatten().filter(|change| change.size > 0.0).collect();
+    // The best first, bids before asks.
+    let levels = [(Side::Bid, 2), (Side::Ask, 0)].into_iter().flat_map(|(side, at)| {
+        (0..5).filter_map(move |i| {
+            let of = |at: usize| cells.get(6 + 4 * i + at)?.parse::<f64>().ok();
+            Some(Change::new(side, of(at)?, of(at + 1)?))
+        })
+    });
+    let recorded = levels.filter(|change| change.size > 0.0).collect();
     Some((record, recorded))
 }

@@ -12,7 +12,7 @@ use std::time::Instant;
 use operators::online_model::learner::MODELS;
 
 use self::chain::{Chain, Chosen};
-use self::feed::{Message, Venue};
+use self::feed::Venue;
 use crate::Options;
 use crate::machine::Scratch;
 use crate::measure::{Samples, quantile};
