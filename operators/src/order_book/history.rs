@@ -7,12 +7,13 @@ use arrow::array::{ArrayRef, RecordBatch};
 use engine::operator::{Context, HistoryOperator};
 
 use super::book::{Book, Change};
-use super::course::{Course, Listener, Tick};
+use super::course::Course;
 use super::options::Shape;
 use super::record::Record;
 use super::rows::Rows;
 use super::rules::Reason;
 use super::state::{self, Stored};
+use super::tick::{Listener, Tick};
 use super::views::{Changes, Shown, Ticks, Views};
 use crate::groups::Groups;
 use crate::refusal::Refusal;

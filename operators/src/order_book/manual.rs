@@ -23,7 +23,7 @@ record); then `live`; and `broken`, with a `reason`, from the moment at which it
 snapshot. While trading is `halted` (kinds `halt` and `resume`, or `status` with the column `status` and its words
 `statuses`) the book is kept, and not shown. Only a live book that is not crossed and not halted is `healthy`, and only of
 such a book are levels told. With `crossed = \"heal\"` a book whose best bid is as high as its best ask is `crossed` only as
-long as it is, for venues that show orders before they match; else it is broken.
+long as it is, and that is counted, for venues that show orders before they match; else it is broken, which is a fault.
 
 **Sequence.** `binance_spot`: the first message applied after a snapshot of number n has U ≤ n + 1 ≤ u, every further one
 U = u before + 1. `binance_futures`: the first has pu ≤ n ≤ u (which is Binance's U ≤ n ≤ u, and right too where n lies
@@ -49,7 +49,7 @@ have told; `recorded_different`, which breaks the book until the next record. Th
 
 **Views.** The step itself: the best of each book, its `mid` and `spread`, and the `_seq` of the last record. `depth`: its
 first `levels` levels, with the number of orders where they are known. `health`: its state, why, and what was counted.
-`ticks`: a stream with a row for every message that was not refused: its `kind` (`depth`, `snapshot`, `quote`, `trade`,
+`ticks`: a stream with a row for every message that was not refused, nor all said by the snapshot before: its `kind` (`depth`, `snapshot`, `quote`, `trade`,
 `status`); whether the book is `healthy`, and then its levels; the trade (`trade_side` 1: a buyer took, −1: a seller did);
 and the sizes that came and went with the message at any level of either side, executions not counted where they are told
 as such.

@@ -1,16 +1,18 @@
 //! `order_book`: from a venue's messages to a book that is the venue's or says that it is not.
 //!
 //! The kernel knows nothing of columns: a [`course`] is fed [`record`]s and keeps a [`book`] of two [`ladder`]s, by
-//! [`rules`], looking at how messages follow each other ([`sequence`]), at [`quotes`], and at [`orders`] where they are
-//! told one by one. Around it [`options`] say what a step may say, [`rows`] make records, [`views`] tell of what comes
+//! [`rules`], by its [`levels`] or by its [`orders`], looking at how messages follow each other
+//! ([`sequence`]) and at [`quotes`]. Around it [`options`] say what a step may say, [`rows`] make records, [`views`] tell of what comes
 //! up, [`state`] keeps it. [`model`] says it all again, plainly.
 
 pub mod book;
 pub mod course;
 mod history;
 pub mod ladder;
+mod levels;
 mod manual;
 mod model;
+mod model_orders;
 mod options;
 pub mod orders;
 pub mod quotes;
@@ -20,6 +22,7 @@ pub mod rules;
 pub mod sequence;
 mod state;
 pub mod tally;
+pub mod tick;
 mod unit;
 mod views;
 mod words;

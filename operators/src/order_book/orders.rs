@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::book::{Book, Change, Flow};
-use super::course::{Course, Listener, Phase, Spot, TickKind, Trade};
+use super::course::{Course, Phase, Spot};
 use super::ladder::{Level, key_of, price_of};
 use super::record::Record;
 use super::rules::{Kind, Reason, Rules, Side};
 use super::tally::Count;
+use super::tick::{Listener, TickKind, Trade};
 
 /// An order that stands in the book.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -277,6 +278,9 @@ impl Course {
 
     /// A record of an order that is known by its number.
     fn act_on_order(&mut self, rules: &Rules, record: &Record) -> Result<Effect, Wrong> {
+        if record.kind == Kind::ExecuteHidden {
+            return Ok(Effect { trade: trade_of(record), ..Effect::default() });
+        }
         let id = record.id.expect("checked where it was read");
         let known = self.orders.get(id).copied();
         let mut effect = Effect::default();
@@ -286,7 +290,6 @@ impl Course {
             Order { side, key: key_of(side, record.price), size: record.size }
         };
         match record.kind {
-            Kind::ExecuteHidden => effect.trade = trade_of(record),
             Kind::Add | Kind::SetRemaining if known.is_none() && self.orders.ended_set.contains(&id) => {
                 return Err((Reason::Late, format!("the order {id} has ended")));
             }

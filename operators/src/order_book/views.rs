@@ -11,11 +11,12 @@ use engine::plan::StepOutput;
 use types::{Column, Delta, SEQ, Schema, Type};
 
 use super::book::Book;
-use super::course::{Course, Head, Phase, Tick};
+use super::course::{Course, Head, Phase};
 use super::ladder::price_of;
 use super::options::Shape;
 use super::rules::Side;
 use super::tally;
+use super::tick::Tick;
 
 /// The outputs, in order.
 pub const TOP: usize = 0;

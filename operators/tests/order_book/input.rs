@@ -447,7 +447,7 @@ fn mistakes_in_a_step_are_told() {
     for (options, expected) in [
         ("kinds = { set_remaining = \"m\" }", "order"),
         ("kinds = { depth = \"m\" }", "depth"),
-        ("kinds = { add = \"m\" }\nstrict = false", "strict"),
+        ("kinds = { add = \"m\" }\nstrict = false", "without `order`"),
         ("kinds = { status = \"m\" }", "status"),
         ("", "`kinds` is missing"),
         ("kinds = { add = \"m\" }\nrecorded = { bid_price = [\"price\"] }", "bid_size"),

@@ -2,6 +2,7 @@
 //! is not told.
 
 mod binance;
+mod exchange;
 mod input;
 mod orders;
 mod run;
