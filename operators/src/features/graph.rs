@@ -58,11 +58,34 @@ pub enum Node {
     Roll(usize, usize),
 }
 
+impl Node {
+    /// The numbers it is of.
+    fn inputs(&self) -> impl Iterator<Item = usize> {
+        let inputs = match *self {
+            Node::Fact(_) | Node::Leader(_) | Node::Ticks(_) => [None; 3],
+            Node::Sum(a, _) | Node::Extreme(a, _, _) | Node::Before(a, _) => [Some(a), None, None],
+            Node::Mean(a, _) | Node::Rate(a, _) | Node::Zscore(a, _) => [Some(a), None, None],
+            Node::Root(a) | Node::BipowerRoot(a) => [Some(a), None, None],
+            Node::Beta(a, b, _) | Node::Ratio(a, b) | Node::Product(a, b) => [Some(a), Some(b), None],
+            Node::Plus(a, b) | Node::Difference(a, b) | Node::LogReturn(a, b) => [Some(a), Some(b), None],
+            Node::JumpShare(a, b) | Node::Roll(a, b) => [Some(a), Some(b), None],
+            Node::Deviation(a, b, c) | Node::Range(a, b, c) => [Some(a), Some(b), Some(c)],
+            Node::Position(a, b, c) | Node::Normalised(a, b, c, _) => [Some(a), Some(b), Some(c)],
+        };
+        inputs.into_iter().flatten()
+    }
+}
+
 /// What is computed for each tick.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
     /// The numbers, each after those it is of.
     pub nodes: Vec<Node>,
+    /// Those that are facts of the tick.
+    pub facts: Vec<(usize, Fact)>,
+    /// The others in the order in which they are computed: after what they are of, and like by like, for a processor
+    /// guesses well what it has just done.
+    pub steps: Vec<usize>,
     /// Windows of ticks or time.
     pub windows: Vec<Span>,
     /// Half-lives of ticks or time.
@@ -96,6 +119,17 @@ impl Graph {
     pub fn new(features: &[Feature]) -> Graph {
         let mut graph = Graph { levels: 1, ..Graph::default() };
         graph.outputs = features.iter().map(|feature| graph.feature(feature)).collect();
+        let mut levels: Vec<usize> = Vec::new();
+        for (at, node) in graph.nodes.iter().enumerate() {
+            levels.push(node.inputs().map(|input| levels[input] + 1).max().unwrap_or(0));
+            match node {
+                Node::Fact(fact) => graph.facts.push((at, *fact)),
+                _ => graph.steps.push(at),
+            }
+        }
+        graph.facts.sort_by_key(|(_, fact)| *fact);
+        let nodes = &graph.nodes;
+        graph.steps.sort_by_key(|at| (levels[*at], nodes[*at]));
         graph
     }
 

@@ -41,6 +41,8 @@ pub struct FeatureSet {
 #[derive(Clone, Copy, Debug)]
 struct Forget {
     share: f64,
+    /// By which a forgotten sum becomes a rate per second: ln 2 / h.
+    per_sec: f64,
     /// Whether the past is as long as the half-life.
     is_warm: bool,
 }
@@ -104,10 +106,11 @@ impl FeatureSet {
         }
         let next = self.next;
         self.cells = self.graph.nodes.iter().map(|node| Cell::new(*node, next)).collect();
-        self.forgets = vec![Forget { share: 1.0, is_warm: false }; self.graph.half_lives.len()];
+        self.forgets = vec![Forget { share: 1.0, per_sec: 0.0, is_warm: false }; self.graph.half_lives.len()];
         for (forget, span) in self.forgets.iter_mut().zip(&self.graph.half_lives) {
-            if let Span::Ticks(ticks) = span {
-                forget.share = libm::exp2(-1.0 / *ticks as f64);
+            match span {
+                Span::Ticks(ticks) => forget.share = libm::exp2(-1.0 / *ticks as f64),
+                Span::Micros(micros) => forget.per_sec = std::f64::consts::LN_2 / (*micros as f64 / 1e6),
             }
         }
         self.values.fill(f64::NAN);
@@ -145,19 +148,19 @@ impl FeatureSet {
         self.pass_time(number, tick.at, is_first);
         self.last_at = tick.at;
         self.market.take(tick);
-        let graph = self.graph.clone();
-        for (at, node) in graph.nodes.iter().enumerate() {
-            let value = self.compute(at, *node, number, leader);
-            self.values[at] = value;
-            if let Some(ring) = graph.ring_of[at] {
-                let ring = &mut self.rings[ring];
-                let needs =
-                    if ring.windows.is_empty() { number } else { ring.needs(number, &self.windows).max(self.born) };
-                ring.put(number, value, needs);
-            }
+        let FeatureSet { graph, market, windows, forgets, rings, cells, values, outputs, born, .. } = self;
+        for (at, fact) in &graph.facts {
+            values[*at] = clean(market.fact(*fact));
+            keep(graph, rings, windows, (*at, values[*at]), number, *born);
         }
-        for (output, at) in self.outputs.iter_mut().zip(&graph.outputs) {
-            *output = self.values[*at];
+        for at in &graph.steps {
+            let at = *at;
+            let now = Now { graph, values, rings, windows, forgets, number, leader };
+            values[at] = clean(now.compute(graph.nodes[at], &mut cells[at]));
+            keep(graph, rings, windows, (at, values[at]), number, *born);
+        }
+        for (output, at) in outputs.iter_mut().zip(&graph.outputs) {
+            *output = values[*at];
         }
         &self.outputs
     }
@@ -218,65 +221,6 @@ impl FeatureSet {
         let timed = self.graph.windows.iter().zip(&self.windows).filter(|(span, _)| matches!(span, Span::Micros(_)));
         let first = timed.map(|(_, window)| window.start.saturating_sub(1)).fold(number, u64::min);
         first.max(self.born)
-    }
-
-    #[inline]
-    fn compute(&mut self, at: usize, node: Node, number: u64, leader: &[f64]) -> f64 {
-        let values = &self.values;
-        let cell = &mut self.cells[at];
-        let value = match (node, cell) {
-            (Node::Fact(fact), _) => self.market.fact(fact),
-            (Node::Leader(at), _) => leader.get(at).copied().unwrap_or(f64::NAN),
-            (Node::Sum(of, window), Cell::Sum(sum)) => {
-                let ring = &self.rings[self.graph.ring_of[of].expect("it is kept")];
-                sum.take(ring, number, self.windows[window])
-            }
-            (Node::Extreme(of, window, _), Cell::Extreme(extreme)) => {
-                extreme.take(values[of], number, self.windows[window])
-            }
-            (Node::Before(of, window), _) => match self.windows[window].before {
-                Some(before) => self.rings[self.graph.ring_of[of].expect("it is kept")].at(before),
-                None => f64::NAN,
-            },
-            (Node::Ticks(window), _) => (number + 1 - self.windows[window].start) as f64,
-            (Node::Mean(of, half_life), Cell::Mean(kept)) => mean(kept, values[of], self.forgets[half_life]),
-            (Node::Rate(of, half_life), Cell::Rate(kept)) => {
-                let Span::Micros(micros) = self.graph.half_lives[half_life] else { return f64::NAN };
-                let forget = self.forgets[half_life];
-                *kept = *kept * forget.share + if values[of].is_nan() { 0.0 } else { values[of] };
-                let rate = *kept * (std::f64::consts::LN_2 / (micros as f64 / 1e6));
-                if forget.is_warm { rate } else { f64::NAN }
-            }
-            (Node::Zscore(of, half_life), Cell::Zscore(kept)) => zscore(kept, values[of], self.forgets[half_life]),
-            (Node::Beta(y, x, half_life), Cell::Beta(kept)) => {
-                beta(kept, values[y], values[x], self.forgets[half_life])
-            }
-            (Node::Ratio(a, b), _) => values[a] / values[b],
-            (Node::Product(a, b), _) => values[a] * values[b],
-            (Node::Plus(a, b), _) => values[a] + values[b],
-            (Node::Difference(a, b), _) => values[a] - values[b],
-            (Node::LogReturn(from, to), _) => log_return(values[from], values[to]),
-            (Node::Root(of), _) => values[of].sqrt(),
-            (Node::BipowerRoot(of), _) => (std::f64::consts::FRAC_PI_2 * values[of]).sqrt(),
-            (Node::JumpShare(products, squares), _) => {
-                let share = 1.0 - std::f64::consts::FRAC_PI_2 * values[products] / values[squares];
-                if share.is_nan() { share } else { share.max(0.0) }
-            }
-            (Node::Deviation(mid, notional, volume), _) => {
-                (values[mid] - values[notional] / values[volume]) / values[mid] * BP
-            }
-            (Node::Range(most, least, mid), _) => (values[most] - values[least]) / values[mid] * BP,
-            (Node::Position(mid, least, most), _) => (values[mid] - values[least]) / (values[most] - values[least]),
-            (Node::Normalised(sum, sizes, ticks, levels), _) => {
-                values[sum] / (values[sizes] / (values[ticks] * levels as f64))
-            }
-            (Node::Roll(mean, mid), _) => {
-                let mean = values[mean];
-                if mean.is_nan() { mean } else { 2.0 * (-mean).max(0.0).sqrt() / values[mid] * BP }
-            }
-            (_, _) => unreachable!("every node has its cell"),
-        };
-        clean(value)
     }
 
     /// Writes everything but the rings. They are told by [`FeatureSet::pieces`].
@@ -416,6 +360,79 @@ impl FeatureSet {
     }
 }
 
+/// Keeps a number's value, if a window looks back at it.
+#[inline]
+fn keep(graph: &Graph, rings: &mut [Ring], windows: &[Window], (at, value): (usize, f64), number: u64, born: u64) {
+    if let Some(ring) = graph.ring_of[at] {
+        let ring = &mut rings[ring];
+        let needs = if ring.windows.is_empty() { number } else { ring.needs(number, windows).max(born) };
+        ring.put(number, value, needs);
+    }
+}
+
+/// What a number is computed of.
+struct Now<'a> {
+    graph: &'a Graph,
+    values: &'a [f64],
+    rings: &'a [Ring],
+    windows: &'a [Window],
+    forgets: &'a [Forget],
+    number: u64,
+    leader: &'a [f64],
+}
+
+impl Now<'_> {
+    fn ring(&self, of: usize) -> &Ring {
+        &self.rings[self.graph.ring_of[of].expect("it is kept")]
+    }
+
+    #[inline]
+    fn compute(&self, node: Node, cell: &mut Cell) -> f64 {
+        let (values, half_pi) = (self.values, std::f64::consts::FRAC_PI_2);
+        match (node, cell) {
+            (Node::Leader(at), _) => self.leader.get(at).copied().unwrap_or(f64::NAN),
+            (Node::Sum(of, window), Cell::Sum(sum)) => sum.take(self.ring(of), self.number, self.windows[window]),
+            (Node::Extreme(of, window, _), Cell::Extreme(extreme)) => {
+                extreme.take(values[of], self.number, self.windows[window])
+            }
+            (Node::Before(of, window), _) => {
+                self.windows[window].before.map_or(f64::NAN, |before| self.ring(of).at(before))
+            }
+            (Node::Ticks(window), _) => (self.number + 1 - self.windows[window].start) as f64,
+            (Node::Mean(of, half_life), Cell::Mean(kept)) => mean(kept, values[of], self.forgets[half_life]),
+            (Node::Rate(of, half_life), Cell::Rate(kept)) => rate(kept, values[of], self.forgets[half_life]),
+            (Node::Zscore(of, half_life), Cell::Zscore(kept)) => zscore(kept, values[of], self.forgets[half_life]),
+            (Node::Beta(y, x, half_life), Cell::Beta(kept)) => {
+                beta(kept, values[y], values[x], self.forgets[half_life])
+            }
+            (Node::Ratio(a, b), _) => values[a] / values[b],
+            (Node::Product(a, b), _) => values[a] * values[b],
+            (Node::Plus(a, b), _) => values[a] + values[b],
+            (Node::Difference(a, b), _) => values[a] - values[b],
+            (Node::LogReturn(from, to), _) => log_return(values[from], values[to]),
+            (Node::Root(of), _) => values[of].sqrt(),
+            (Node::BipowerRoot(of), _) => (half_pi * values[of]).sqrt(),
+            (Node::JumpShare(products, squares), _) => {
+                let share = 1.0 - half_pi * values[products] / values[squares];
+                if share.is_nan() { share } else { share.max(0.0) }
+            }
+            (Node::Deviation(mid, notional, volume), _) => {
+                (values[mid] - values[notional] / values[volume]) / values[mid] * BP
+            }
+            (Node::Range(most, least, mid), _) => (values[most] - values[least]) / values[mid] * BP,
+            (Node::Position(mid, least, most), _) => (values[mid] - values[least]) / (values[most] - values[least]),
+            (Node::Normalised(sum, sizes, ticks, levels), _) => {
+                values[sum] / (values[sizes] / (values[ticks] * levels as f64))
+            }
+            (Node::Roll(mean, mid), _) => {
+                let mean = values[mean];
+                if mean.is_nan() { mean } else { 2.0 * (-mean).max(0.0).sqrt() / values[mid] * BP }
+            }
+            (_, _) => unreachable!("facts are not computed, and every other node has its cell"),
+        }
+    }
+}
+
 impl Cell {
     fn new(node: Node, next: u64) -> Cell {
         match node {
@@ -443,6 +460,11 @@ fn mean([sum, weight]: &mut [f64; 2], value: f64, forget: Forget) -> f64 {
         *weight += 1.0;
     }
     if forget.is_warm && *weight >= FORGOTTEN { *sum / *weight } else { f64::NAN }
+}
+
+fn rate(sum: &mut f64, value: f64, forget: Forget) -> f64 {
+    *sum = *sum * forget.share + if value.is_nan() { 0.0 } else { value };
+    if forget.is_warm { *sum * forget.per_sec } else { f64::NAN }
 }
 
 /// D. West's update of a weighted mean and sum of squares (1979), with forgetting.
