@@ -27,7 +27,7 @@ feature j in it, v_j = Σ_c n_c Var_c,j / Σ_c n_c, over the whole variance of z
 `one_minus_v` is 1 − v_j: the R² of the feature on the cluster.
 
 **Labels.** The label of a vector is whether the price `horizon_events` vectors later is up, flat or down: beyond
-`threshold` in shares of the price or halves of the spread. It is known when that vector comes and counted then, never
+`threshold`, in halves of the spread or shares of the price. It is known when that vector comes and counted then, never
 before. A vector without a price on either side has none.
 
 **Relevance.** The mutual information, in nats, of label and feature, over at most `bins` bins of about equal weight: labels
@@ -35,8 +35,10 @@ are counted in 64 cells of z, narrow about the mean, which at each selection are
 `plug_in` is that of the counts; `bias` is what it is on average of a feature that tells nothing, (bins − 1)(classes − 1) /
 2n (Miller 1955), with n = (Σw)² / Σw² the labels the forgotten counts are worth (Kish 1965); `relevance` is the difference,
 and `deviations` that in standard deviations of chance, √(2(bins − 1)(classes − 1)) / 2n (Wilks 1938). Labels that overlap
-(`label_every_events` below `horizon_events`) are not independent, and slow features then seem to tell up to horizon /
-every times the bias: for a strict test let every label begin where the last has ended.
+(`label_every_events` below `horizon_events`) are worth n / f for a feature that lasts, f = 1 + 2 Σ β(k) κ(k) (Bartlett 1935)
+with κ and β the agreement, beyond chance, of classes and of bins with those k labels before, estimated from horizon / every
+and from the feature's correlation from one labelled vector to the next (*ours*; of Gaussian values, and rather too large).
+Without that a random walk would seem to tell what it cannot.
 
 **Score.** `product`: weight · max(0, relevance), each over the greatest. `rank_average`: the mean of the shares of other
 features that are beaten in weight and in relevance, a tie counting half. Ties of scores go by the order of the columns.
@@ -50,11 +52,14 @@ the set has at most that many. With a `significance` above 0 (*ours*) it must al
 enter, and leaves at half as many: without it, where few features tell anything, the rest of the set is noise that comes and goes.
 The first selection is the first after the warm-up at which a label has matured.
 
-**Judgement** (*ours*). Four sets are judged by one simple classifier, naive Bayes over the bins as they were at the last
-selection: the `selection`; `none` of the features; `all` that vary; the `first` selection, kept for good. A vector is
-predicted when it comes, and the prediction judged when its label matures, by half the Brier score, from 0 to 1. `regret` has
-for each set the sum of losses since the first selection, and by how much the selection's is greater: for `selection` than
-that of the best of the three fixed sets in hindsight. It is a yardstick for sets, not a good predictor.
+**Judgement** (*ours*). Four sets are judged by one simple classifier: the `selection`; `none` of the features; `all` that
+vary; the `first` selection, kept for good. The probabilities of the classes go with share · exp(trust · evidence): shares of
+classes and evidence (Σ ln P(bin | class), naive Bayes) are those of the last selection, and a set's trust, from 0 to 1, is
+learned by steps down the logarithmic loss, for features are not as independent as naive Bayes has it. A vector is predicted
+when it comes, and the prediction judged when its label matures, by half the Brier score, from 0 to 1. `regret` has for each
+set the sum of losses since the first selection, and by how much the selection's is greater: for `selection` than that of the
+best of the three fixed sets in hindsight; below 0 it is better than any of them. It is a yardstick for sets, not the best
+predictor there is.
 
 **Drift.** The loss of the selection is watched by ADWIN (Bifet and Gavaldà 2007: the window is cut where two parts differ;
 where it rises that is drift, and a new window begins) or by the test of Page (1954) and Hinkley. Losses of labels
@@ -96,14 +101,14 @@ pub const OPTIONS: &[OptionDef] = &[
     option("price", NUMBER, Some("mid"), "The price whose direction is to be told."),
     option("horizon_events", "int64", Some("10"), "How many vectors ahead; from 1 to 1,000,000."),
     option("label_every_events", "int64", Some("1"), "Every so many vectors one is labelled and judged; at least 1."),
-    option("threshold", "float64", Some("0.0"), "A move up to this is flat; not below 0."),
+    option("threshold", "float64", Some("1.0"), "A move up to this is flat; not below 0."),
     option(
         "threshold_unit",
-        "`relative` or `half_spread`",
-        Some("relative"),
-        "The unit of `threshold`: the price, or half the spread, at the vector.",
+        "`half_spreads` or `relative`",
+        Some("half_spreads"),
+        "The unit of `threshold`: half the spread at the vector, or the price.",
     ),
-    option("spread", NUMBER, Some("spread"), "With `half_spread`: the spread."),
+    option("spread", NUMBER, Some("spread"), "With `half_spreads`: the spread."),
     option("half_life_events", "int64", Some("20000"), "After so many vectors the past counts half; at least 1."),
     option("warmup_events", "int64", Some("2000"), "The vectors among which centres are drawn; from 1 to 1,000,000."),
     option("clusters", "int64", Some("8"), "At most so many clusters; from 1 to 256."),
@@ -159,8 +164,6 @@ operator = \"feature_selection\"
 input = \"vectors\"
 instrument = [\"instrument\"]
 horizon_events = 20
-threshold = 1.0
-threshold_unit = \"half_spread\"
 features_max = 2
 hysteresis = 1
 significance = 3.0

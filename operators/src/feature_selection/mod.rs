@@ -14,6 +14,7 @@ mod labels;
 mod manual;
 mod model;
 mod options;
+mod persistence;
 mod random;
 mod ranking;
 mod referee;
