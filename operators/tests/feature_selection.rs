@@ -1,5 +1,5 @@
-//! The promises of `feature_selection`: information as theory has it, labels only when they are known, a set that follows
-//! what tells and lets chance alone, drift as others find it, state that costs what came.
+//! The promises of `feature_selection`: information as theory has it, labels only when they are known, a set that
+//! follows what tells and lets chance alone, drift as others find it, state that costs what came.
 
 #[allow(dead_code, reason = "only the random numbers are wanted of it")]
 mod harness;

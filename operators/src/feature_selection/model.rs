@@ -1,8 +1,9 @@
-//! The obvious function: every sum from all of its terms, at the weights they have at the time, whenever it is asked for.
+//! The obvious function: every sum from all of its terms, at the weights they have at the time, whenever it is asked
+//! for.
 //!
-//! What is shared with the kernel is formulas without a memory (a cell of a z-score, the information of a table of counts, a
-//! class of a move, a loss), the moments, and the test of the loss, which is given all losses so far; these are held to
-//! theory by tests of their own.
+//! What is shared with the kernel is formulas without a memory (a cell of a z-score, the information of a table of
+//! counts, a class of a move, a loss), the moments, and the test of the loss, which is given all losses so far; these
+//! are held to theory by tests of their own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -254,7 +255,8 @@ fn cluster(past: &Past, rules: &Rules, cluster: usize, feature: usize, end: usiz
     (total, mean, squares)
 }
 
-/// The nearest centre by half the square of the distance, less half that of the vector's length, which all have in common.
+/// The nearest centre by half the square of the distance, less half that of the vector's length, which all have in
+/// common.
 fn nearest(past: &Past, rules: &Rules, t: usize, z: &[f64]) -> usize {
     let (mut best, mut least) = (0, f64::INFINITY);
     for c in 0..past.seeds.len() {

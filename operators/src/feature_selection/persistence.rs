@@ -1,17 +1,17 @@
 //! How long features last, by which labels that overlap are worth less than as many that do not.
 //!
-//! Labels whose ways overlap are alike, and so are the bins of a feature that lasts: what chance has put together once it
-//! puts together again and again, and looks like information. If classes agree with those k labels before by κ(k), and bins
-//! by β(k), where 1 is always and 0 as chance has it, then of n labels those are worth n / f with
+//! Labels whose ways overlap are alike, and so are the bins of a feature that lasts: what chance has put together once
+//! it puts together again and again, and looks like information. If classes agree with those k labels before by κ(k),
+//! and bins by β(k), where 1 is always and 0 as chance has it, then of n labels those are worth n / f with
 //!
 //! ```text
 //! f = 1 + 2 Σ β(k) κ(k),   k = 1 … overlap − 1
 //! ```
 //!
-//! (M. Bartlett 1935, of the correlation of two series). Of a Gaussian value cut into m equal quantiles, whose correlation
-//! with the one before is r, agreement is about `exp(−c √(1 − r)) − exp(−c) (1 − r)` with `c = m² / (π (m − 1))`: near r = 1
-//! that is how often a quantile's border is crossed, and it is 0 at r = 0. A move has r = 1 − k / overlap with that k labels
-//! before, and a feature ρ^k, with ρ its correlation from one labelled vector to the next.
+//! (M. Bartlett 1935, of the correlation of two series). Of a Gaussian value cut into m equal quantiles, whose
+//! correlation with the one before is r, agreement is about `exp(−c √(1 − r)) − exp(−c) (1 − r)` with `c = m² / (π (m −
+//! 1))`: near r = 1 that is how often a quantile's border is crossed, and it is 0 at r = 0. A move has r = 1 − k /
+//! overlap with that k labels before, and a feature ρ^k, with ρ its correlation from one labelled vector to the next.
 
 use super::forget::halve;
 

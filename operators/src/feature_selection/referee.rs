@@ -1,9 +1,10 @@
-//! The judge of selections: a naive Bayes classifier that predicts the label from any set of features, and what that costs.
+//! The judge of selections: a naive Bayes classifier that predicts the label from any set of features, and what that
+//! costs.
 //!
 //! It is not meant to predict well but to be the same for every set: sets are compared by it, and its loss is watched.
-//! Features are not independent, as naive Bayes has it, and what they say in common it hears many times. So the evidence of
-//! a set is trusted by a share only, the classes' probabilities are in proportion to share · exp(trust · evidence), and the
-//! trust is learned as labels mature.
+//! Features are not independent, as naive Bayes has it, and what they say in common it hears many times. So the
+//! evidence of a set is trusted by a share only, the classes' probabilities are in proportion to share · exp(trust ·
+//! evidence), and the trust is learned as labels mature.
 
 use super::labels::CLASSES;
 use super::relevance::{Bins, sum};

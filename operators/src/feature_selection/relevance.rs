@@ -134,10 +134,10 @@ impl Counts {
     }
 }
 
-/// The mutual information of bins and labels, and what chance makes of it, where labels worth `worth` weigh `total` in all,
-/// over all features. Of a feature that tells nothing, 2n times the information goes as χ² with (bins − 1)(classes − 1)
-/// degrees of freedom (S. Wilks 1938), so that its mean is that over 2n (G. Miller 1955); n is less where labels overlap and
-/// the feature has the correlation `lasts` from one to the next.
+/// The mutual information of bins and labels, and what chance makes of it, where labels worth `worth` weigh `total` in
+/// all, over all features. Of a feature that tells nothing, 2n times the information goes as χ² with (bins − 1)(classes
+/// − 1) degrees of freedom (S. Wilks 1938), so that its mean is that over 2n (G. Miller 1955); n is less where labels
+/// overlap and the feature has the correlation `lasts` from one to the next.
 pub fn relevance(bins: &[[f64; CLASSES]], total: f64, worth: f64, lasts: f64, overlap: &Overlap) -> Relevance {
     let mut classes = [0.0; CLASSES];
     let mut all = 0.0;

@@ -168,7 +168,8 @@ impl Selector {
         &self.changes
     }
 
-    /// Looks at the vectors of the warm-up again, one after the other, now that there is a scale and centres can be drawn.
+    /// Looks at the vectors of the warm-up again, one after the other, now that there is a scale and centres can be
+    /// drawn.
     fn warm_up(&mut self, at: i64) {
         let (n, stride) = (self.rules.features, self.rules.stride());
         let early = std::mem::take(&mut self.early);
