@@ -18,6 +18,7 @@ mod measure;
 mod memory;
 mod recovery;
 mod report;
+mod selection;
 mod subject;
 
 use std::path::PathBuf;
@@ -79,6 +80,10 @@ pub const BENCHES: &[(&str, &str)] = &[
         "auction",
         "MOHAF's published run and what its problem allows, on recorded data; a request's coming, against sorting anew.",
     ),
+    (
+        "features",
+        "The selection among 40 features, vector by vector, against a bare rank-one update of 40 × 40 numbers.",
+    ),
 ];
 
 /// Runs a bench and prints its figures on standard output.
@@ -95,6 +100,7 @@ pub fn run(name: &str, options: &Options) -> Result<(), String> {
         "memory" => memory::run,
         "assignment" => assignment::run,
         "auction" => auction::run,
+        "features" => selection::run,
         _ => {
             let names: Vec<&str> = BENCHES.iter().map(|(n, _)| *n).collect();
             return Err(format!("there is no bench `{name}`; there are {}", names.join(", ")));
