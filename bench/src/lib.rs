@@ -19,6 +19,7 @@ mod measure;
 mod memory;
 mod recovery;
 mod report;
+mod selection;
 mod subject;
 
 use std::path::PathBuf;
@@ -88,6 +89,10 @@ pub const BENCHES: &[(&str, &str)] = &[
         "market_quality",
         "How well recorded markets are predicted with all features, a set chosen once, and one chosen anew.",
     ),
+    (
+        "features",
+        "The selection among 40 features, vector by vector, against a bare rank-one update of 40 × 40 numbers.",
+    ),
 ];
 
 /// Runs a bench and prints its figures on standard output.
@@ -106,6 +111,7 @@ pub fn run(name: &str, options: &Options) -> Result<(), String> {
         "auction" => auction::run,
         "market_latency" => market::latency,
         "market_quality" => market::quality,
+        "features" => selection::run,
         _ => {
             let names: Vec<&str> = BENCHES.iter().map(|(n, _)| *n).collect();
             return Err(format!("there is no bench `{name}`; there are {}", names.join(", ")));

@@ -694,11 +694,15 @@ fn feature_selection() {
         "instrument = [\"instrument\"]\nhalf_life_events = 20\nwarmup_events = 10\nhorizon_events = 3\n",
         0..30,
     );
-    check("selection of one", "half_life_events = 9\nwarmup_events = 1\nhorizon_events = 1\nthreshold = 0.01", 0..20);
     check(
-        "selection by rank average and half spreads",
+        "selection of one",
+        "half_life_events = 9\nwarmup_events = 1\nhorizon_events = 1\nthreshold_unit = \"relative\"\nthreshold = 0.01",
+        0..20,
+    );
+    check(
+        "selection by rank average",
         "half_life_events = 50\nwarmup_events = 30\nhorizon_events = 2\nscore = \"rank_average\"\n\
-         threshold_unit = \"half_spread\"\nthreshold = 1\nfeatures = [\"fine\", \"coarse\", \"mid\", \"spread\", \"n\"]",
+         threshold = 0.5\nfeatures = [\"fine\", \"coarse\", \"mid\", \"spread\", \"n\"]",
         0..20,
     );
     check(

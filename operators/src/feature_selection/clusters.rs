@@ -11,7 +11,8 @@ const LANES: usize = 8;
 pub struct Clusters {
     stride: usize,
     count: usize,
-    /// Of each cluster and feature: the weight of the vectors that have it, their mean, and the sum of squares about it.
+    /// Of each cluster and feature: the weight of the vectors that have it, their mean, and the sum of squares about
+    /// it.
     weights: Vec<f64>,
     means: Vec<f64>,
     squares: Vec<f64>,
@@ -36,8 +37,8 @@ impl Clusters {
     }
 
     /// Makes up to `most` clusters about vectors drawn by k-means++ (D. Arthur and S. Vassilvitskii 2007): the first at
-    /// random, each further one with a probability that goes with the square of its distance to the nearest so far. Each
-    /// counts as a vector of weight 1. There are fewer if there are not as many different vectors.
+    /// random, each further one with a probability that goes with the square of its distance to the nearest so far.
+    /// Each counts as a vector of weight 1. There are fewer if there are not as many different vectors.
     pub fn seed(&mut self, vectors: &[f64], most: usize, seed: u64) {
         let vectors: Vec<&[f64]> = vectors.chunks_exact(self.stride).collect();
         let mut nearest = vec![f64::INFINITY; vectors.len()];

@@ -31,8 +31,8 @@ pub enum Detector {
 }
 
 impl Detector {
-    /// As it begins, for means of so many losses. Losses of labels that overlap go together, which both tests would take
-    /// for change; means over as many as overlap hardly do.
+    /// As it begins, for means of so many losses. Losses of labels that overlap go together, which both tests would
+    /// take for change; means over as many as overlap hardly do.
     pub fn new(watch: Watch, overlap: u64) -> Detector {
         match watch {
             Watch::Never => Detector::Never,
@@ -171,9 +171,9 @@ impl Adwin {
         Adwin { delta, clock, rows: vec![Vec::new()], width: 0, total: 0.0, variance: 0.0, ticks: 0, statistic: 0.0 }
     }
 
-    /// Takes the next loss. True on drift, which is where the window is cut because its newer part has the greater mean:
-    /// what comes is another matter then, and the window begins anew. Where the newer part has the smaller mean the older
-    /// is cut off without a word.
+    /// Takes the next loss. True on drift, which is where the window is cut because its newer part has the greater
+    /// mean: what comes is another matter then, and the window begins anew. Where the newer part has the smaller mean
+    /// the older is cut off without a word.
     pub fn push(&mut self, loss: f64) -> bool {
         self.rows[0].push(Bucket { total: loss, variance: 0.0 });
         if self.width > 0 {
@@ -208,7 +208,8 @@ impl Adwin {
         }
     }
 
-    /// Cuts off the oldest bucket as long as some two parts of the window differ; true if the newer has the greater mean.
+    /// Cuts off the oldest bucket as long as some two parts of the window differ; true if the newer has the greater
+    /// mean.
     fn cut(&mut self) -> bool {
         while let Some(has_risen) = self.differs() {
             if has_risen {

@@ -1,8 +1,8 @@
 //! How the past is forgotten: sums whose newest entry weighs more and more, halved after each half-life.
 //!
-//! With a half-life of `h` vectors the one numbered t weighs `2^((t mod h) / h)` in its turn, and every `h` vectors all sums
-//! are halved. A factor of two is exact, so each sum is, to the bit, the sum of all its terms at the weights they have now,
-//! added in their order: forgetting costs nothing a vector and rounds nothing.
+//! With a half-life of `h` vectors the one numbered t weighs `2^((t mod h) / h)` in its turn, and every `h` vectors all
+//! sums are halved. A factor of two is exact, so each sum is, to the bit, the sum of all its terms at the weights they
+//! have now, added in their order: forgetting costs nothing a vector and rounds nothing.
 
 /// The weight of the vector at hand.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,8 +1,8 @@
 //! The operator: instruments side by side, their vectors as they come, what is stored of them.
 //!
-//! Of an instrument is stored what was kept at some time, and the vectors since: they are taken again after a restart, so an
-//! epoch writes what it brought and no more. When the vectors outweigh what is kept, that is written anew. The warm-up is
-//! stored as its vectors alone.
+//! Of an instrument is stored what was kept at some time, and the vectors since: they are taken again after a restart,
+//! so an epoch writes what it brought and no more. When the vectors outweigh what is kept, that is written anew. The
+//! warm-up is stored as its vectors alone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -2,7 +2,8 @@
 
 pub use super::drift::{Detector, Watch};
 pub use super::labels::{CLASSES, Label, Quote, Unit};
-pub use super::referee::{ALL, CHOSEN, FIRST, FIXED, NONE, Referee};
-pub use super::relevance::{Counts, Relevance, relevance};
+pub use super::ranking::Verdict;
+pub use super::referee::{ALL, CHOSEN, FIRST, NONE, Referee};
+pub use super::relevance::Relevance;
 pub use super::rules::{Rules, Score};
 pub use super::selector::{Change, Drifts, Reason, Selector, Standing, Vector};

@@ -26,7 +26,7 @@ pub enum Unit {
     /// A share of the price.
     Relative,
     /// Halves of the spread.
-    HalfSpread,
+    HalfSpreads,
 }
 
 /// A price with its spread; NaN where there is none.
@@ -48,7 +48,7 @@ impl Label {
     pub fn class(&self, then: Quote, now: Quote) -> Option<usize> {
         let unit = match self.unit {
             Unit::Relative => then.price.abs(),
-            Unit::HalfSpread => 0.5 * then.spread,
+            Unit::HalfSpreads => 0.5 * then.spread,
         };
         let is_known = then.price.is_finite() && now.price.is_finite() && unit.is_finite();
         // Of a spread of 0 every move is beyond; of a price of 0 no move has a share.
@@ -133,7 +133,7 @@ mod tests {
         );
         assert_eq!([relative(-100.0, -98.9), relative(-100.0, -101.0)], [Some(2), Some(1)]);
         assert_eq!([relative(0.0, 1.0), relative(f64::NAN, 1.0), relative(1.0, f64::INFINITY)], [None; 3]);
-        let spread = |spread, to| class(Unit::HalfSpread, 1.0, quote(10.0, spread), to);
+        let spread = |spread, to| class(Unit::HalfSpreads, 1.0, quote(10.0, spread), to);
         assert_eq!([spread(2.0, 11.0), spread(2.0, 11.5), spread(0.0, 10.5)], [Some(1), Some(2), Some(2)]);
         assert_eq!([spread(0.0, 10.0), spread(f64::NAN, 11.0), spread(-1.0, 11.0)], [Some(1), None, None]);
     }

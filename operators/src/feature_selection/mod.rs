@@ -1,10 +1,10 @@
 //! `feature_selection`: which features of a stream of vectors to trust now, and why.
 //!
-//! [`options`] is what a step may say, [`rules`] what the kernel has to know of it. A [`selector`] takes one instrument's
-//! vectors: a [`scale`] makes z-scores and cells of them, [`clusters`] say how tightly a feature clusters, [`labels`] mature
-//! and are counted for [`relevance`], [`ranking`] decides, a [`referee`] judges the decision and [`drift`] watches its
-//! loss; [`forget`] is how all of it forgets. [`history`] is the operator about it, [`views`] what readers see, [`model`]
-//! says it all again, plainly.
+//! [`options`] is what a step may say, [`rules`] what the kernel has to know of it. A [`selector`] takes one
+//! instrument's vectors: a [`scale`] makes z-scores and cells of them, [`clusters`] say how tightly a feature clusters,
+//! [`labels`] mature and are counted for [`relevance`], [`ranking`] decides, a [`referee`] judges the decision and
+//! [`drift`] watches its loss; [`forget`] is how all of it forgets. [`history`] is the operator about it, [`views`]
+//! what readers see, [`model`] says it all again, plainly.
 
 mod clusters;
 mod drift;
@@ -14,6 +14,7 @@ mod labels;
 mod manual;
 mod model;
 mod options;
+mod persistence;
 mod random;
 mod ranking;
 mod referee;

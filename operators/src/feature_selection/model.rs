@@ -1,8 +1,9 @@
-//! The obvious function: every sum from all of its terms, at the weights they have at the time, whenever it is asked for.
+//! The obvious function: every sum from all of its terms, at the weights they have at the time, whenever it is asked
+//! for.
 //!
-//! What is shared with the kernel is formulas without a memory (a cell of a z-score, the information of a table of counts, a
-//! class of a move, a loss), the moments, and the test of the loss, which is given all losses so far; these are held to
-//! theory by tests of their own.
+//! What is shared with the kernel is formulas without a memory (a cell of a z-score, the information of a table of
+//! counts, a class of a move, a loss), the moments, and the test of the loss, which is given all losses so far; these
+//! are held to theory by tests of their own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,8 +15,9 @@ use super::drift::{Detector, Watch};
 use super::forget::step;
 use super::labels::Quote;
 use super::options::Selection;
+use super::persistence::Overlap;
 use super::random::unit;
-use super::referee::{ALL, CHOSEN, FIRST, NONE, SETS, loss, softmax};
+use super::referee::{ALL, CHOSEN, FIRST, NONE, Opinion, Opinions, SETS, SLOPES, STEP, loss, softmax};
 use super::relevance::{Relevance, relevance};
 use super::rules::{Rules, Score};
 use super::scale::{CELLS, FARTHEST, MISSING, RESCALE_EVERY, cell_of, varies};
@@ -53,6 +55,8 @@ struct Past {
     /// The vectors at which there was drift, so that labels aged.
     drifts: Vec<usize>,
     losses: Vec<[f64; SETS]>,
+    /// How far each set is trusted, and the mean square of slopes.
+    trust: [(f64, f64); SETS],
     active: Vec<bool>,
     since: Vec<Value>,
     selections: Vec<Selected>,
@@ -63,7 +67,7 @@ struct Seen {
     cells: Vec<u8>,
     cluster: usize,
     quote: Quote,
-    opinions: Option<[[f64; 3]; SETS]>,
+    opinions: Option<Opinions>,
 }
 
 /// What a selection left behind.
@@ -146,7 +150,8 @@ fn rows(selection: &Selection, events: &[&Row]) -> Vec<Vec<Row>> {
                     changes.push(row);
                 }
             }
-            past.vectors[s].opinions = past.selections.last().map(|made| opinions(made, &past.vectors[s].cells));
+            past.vectors[s].opinions =
+                past.selections.last().map(|made| opinions(made, &past.trust, &past.vectors[s].cells));
         }
     }
     let Some(last) = past.selections.last() else { return vec![Vec::new(); 5] };
@@ -250,7 +255,8 @@ fn cluster(past: &Past, rules: &Rules, cluster: usize, feature: usize, end: usiz
     (total, mean, squares)
 }
 
-/// The nearest centre by half the square of the distance, less half that of the vector's length, which all have in common.
+/// The nearest centre by half the square of the distance, less half that of the vector's length, which all have in
+/// common.
 fn nearest(past: &Past, rules: &Rules, t: usize, z: &[f64]) -> usize {
     let (mut best, mut least) = (0, f64::INFINITY);
     for c in 0..past.seeds.len() {
@@ -274,7 +280,15 @@ fn mature(past: &mut Past, rules: &Rules, t: usize, now: Quote) -> bool {
     let Some(class) = rules.label.class(past.vectors[s].quote, now) else { return false };
     past.labels.push((t, s, class));
     let Some(opinions) = past.vectors[s].opinions else { return false };
-    past.losses.push(opinions.map(|opinion| loss(&opinion, class)));
+    past.losses.push(opinions.map(|opinion| loss(&opinion.shares, class)));
+    for (Opinion { evidence, shares }, (factor, square)) in opinions.iter().zip(&mut past.trust) {
+        let target = |c: usize| if c == class { 1.0 } else { 0.0 };
+        let slope = (0..3).fold(0.0, |sum, c| sum + (shares[c] - target(c)) * evidence[c]);
+        *square += (slope * slope - *square) / past.losses.len().min(SLOPES as usize) as f64;
+        if *square > 0.0 {
+            *factor = (*factor - STEP * slope / square.sqrt()).clamp(0.0, 1.0);
+        }
+    }
     past.losses.len().is_multiple_of(rules.label.overlap() as usize) && watched(past, rules).1
 }
 
@@ -287,21 +301,31 @@ fn watched(past: &Past, rules: &Rules) -> (Detector, bool) {
     (detector, is_drift)
 }
 
-fn opinions(made: &Selected, cells: &[u8]) -> [[f64; 3]; SETS] {
-    let mut opinions = [made.shares; SETS];
+fn opinions(made: &Selected, trust: &[(f64, f64); SETS], cells: &[u8]) -> Opinions {
+    let mut opinions = [Opinion { evidence: [0.0; 3], shares: made.shares }; SETS];
     for set in [ALL, FIRST, CHOSEN] {
-        let mut logs = made.shares.map(libm::log);
-        for j in &made.sets[set] {
-            if cells[*j] != MISSING {
-                let (bins, table) = &made.tables[*j];
-                // Where nothing was ever counted there are no bins.
-                let row = table.get(bins[usize::from(cells[*j])]).copied().unwrap_or_default();
-                (0..3).for_each(|c| logs[c] += row[c]);
-            }
+        let Opinion { evidence, shares } = &mut opinions[set];
+        for j in made.sets[set].iter().filter(|j| cells[**j] != MISSING) {
+            let (bins, table) = &made.tables[*j];
+            // Where nothing was ever counted there are no bins.
+            let row = table.get(bins[usize::from(cells[*j])]).copied().unwrap_or_default();
+            (0..3).for_each(|c| evidence[c] += row[c]);
         }
-        opinions[set] = softmax(logs);
+        *shares = softmax(std::array::from_fn(|c| libm::log(made.shares[c]) + trust[set].0 * evidence[c]));
     }
     opinions
+}
+
+/// The correlation of a feature with itself one labelled vector before, over those before the vector `t`.
+fn lasts(past: &Past, rules: &Rules, feature: usize, t: usize) -> f64 {
+    let (mut products, mut squares, mut before) = (0.0, 0.0, 0.0);
+    for s in (0..t).filter(|s| (*s as u64 + 1).is_multiple_of(rules.label.every)) {
+        let (weight, z) = (weight(rules, s, t), past.vectors[s].z[feature].unwrap_or(0.0));
+        products += weight * z * before;
+        squares += weight * z * z;
+        before = z;
+    }
+    if squares > 0.0 { (products / squares).clamp(0.0, 1.0) } else { 0.0 }
 }
 
 fn select(past: &mut Past, rules: &Rules, moments: &Moments, t: usize, name: &dyn Fn(usize) -> Value) {
@@ -323,6 +347,8 @@ fn select(past: &mut Past, rules: &Rules, moments: &Moments, t: usize, name: &dy
     let (worth, newest) = (total * total / squares, weight(rules, t, t));
     let shares = classes.map(|c| (c / newest + 1.0) / (total / newest + 3.0));
 
+    let of_classes = classes.iter().filter(|c| **c > 0.0).count();
+    let overlap = Overlap::new(rules.label.overlap(), of_classes);
     let mut tables = Vec::new();
     let mut told: Vec<Relevance> = Vec::new();
     for j in 0..n {
@@ -331,7 +357,7 @@ fn select(past: &mut Past, rules: &Rules, moments: &Moments, t: usize, name: &dy
             cells[usize::from(past.vectors[*s].cells[j])][*class] += weight;
         }
         let (bins, weights) = quantiles(&cells, rules.bins);
-        told.push(relevance(&weights, total, worth));
+        told.push(relevance(&weights, total, worth, lasts(past, rules, j, t), &overlap));
         let of_class = |class: usize| weights.iter().fold(0.0, |sum, w| sum + w[class]);
         let room = 0.5 * weights.len() as f64;
         let logs =

@@ -83,13 +83,10 @@ pub fn read(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<Sele
         }
         mid
     };
-    let unit = section.choice_or(
-        "threshold_unit",
-        &[("relative", Unit::Relative), ("half_spread", Unit::HalfSpread)],
-        Unit::Relative,
-    );
+    let units = [("half_spreads", Unit::HalfSpreads), ("relative", Unit::Relative)];
+    let unit = section.choice_or("threshold_unit", &units, Unit::HalfSpreads);
     let spread = match unit {
-        Some(Unit::HalfSpread) if !section.has("spread") => {
+        Some(Unit::HalfSpreads) if !section.has("spread") => {
             let spread = schema.index_of("spread");
             if spread.is_none() {
                 section.problem(
@@ -99,7 +96,7 @@ pub fn read(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<Sele
             }
             spread.map(Some)
         }
-        Some(Unit::HalfSpread) => number(section, "spread", schema).map(Some),
+        Some(Unit::HalfSpreads) => number(section, "spread", schema).map(Some),
         _ => Some(None),
     };
     let (Some(at), Some(seq)) = (schema.event_time, schema.index_of(SEQ).filter(|_| schema.append_only)) else {
@@ -205,7 +202,7 @@ fn rules(section: &mut Section<'_>) -> Option<Rules> {
     let variance_min = or(section, "variance_min", 1e-18, |s, key| s.float_in(key, 0.0..=f64::MAX));
     let horizon = int(section, "horizon_events", 10, 1, 1_000_000);
     let every = int(section, "label_every_events", 1, 1, 1_000_000_000);
-    let threshold = or(section, "threshold", 0.0, |s, key| s.float_in(key, 0.0..=1e9));
+    let threshold = or(section, "threshold", 1.0, |s, key| s.float_in(key, 0.0..=1e9));
     let score = section.choice_or(
         "score",
         &[("product", Score::Product), ("rank_average", Score::RankAverage)],

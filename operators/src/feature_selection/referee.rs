@@ -1,6 +1,10 @@
-//! The judge of selections: a naive Bayes classifier that predicts the label from any set of features, and what that costs.
+//! The judge of selections: a naive Bayes classifier that predicts the label from any set of features, and what that
+//! costs.
 //!
 //! It is not meant to predict well but to be the same for every set: sets are compared by it, and its loss is watched.
+//! Features are not independent, as naive Bayes has it, and what they say in common it hears many times. So the
+//! evidence of a set is trusted by a share only, the classes' probabilities are in proportion to share · exp(trust ·
+//! evidence), and the trust is learned as labels mature.
 
 use super::labels::CLASSES;
 use super::relevance::{Bins, sum};
@@ -19,8 +23,46 @@ pub const CHOSEN: usize = 3;
 /// The names of the sets that stay as they are.
 pub const FIXED: [&str; CHOSEN] = ["none", "all", "first"];
 
-/// Of each set the probabilities of the classes.
-pub type Opinions = [[f64; CLASSES]; SETS];
+/// What a set of features says of a vector.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Opinion {
+    /// Logarithms of how likely its bins are, class by class.
+    pub evidence: [f64; CLASSES],
+    /// The probabilities of the classes.
+    pub shares: [f64; CLASSES],
+}
+
+/// What each set says.
+pub type Opinions = [Opinion; SETS];
+
+/// By how much trust moves with a label, in standard deviations of the slope.
+pub const STEP: f64 = 0.005;
+/// The slope's mean square is one over so many labels.
+pub const SLOPES: u64 = 1000;
+
+/// How much a set's evidence is trusted, from 0 to 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Trust {
+    /// The factor of the evidence.
+    pub factor: f64,
+    /// The mean square of the slope of the logarithmic loss by the factor.
+    pub square: f64,
+}
+
+impl Trust {
+    /// Learns from a label, the one numbered `count` from 1.
+    pub fn learn(&mut self, opinion: &Opinion, class: usize, count: u64) {
+        let mut slope = 0.0;
+        for c in 0..CLASSES {
+            let miss = if c == class { opinion.shares[c] - 1.0 } else { opinion.shares[c] };
+            slope += miss * opinion.evidence[c];
+        }
+        self.square += (slope * slope - self.square) / count.min(SLOPES) as f64;
+        if self.square > 0.0 {
+            self.factor = (self.factor - STEP * slope / self.square.sqrt()).clamp(0.0, 1.0);
+        }
+    }
+}
 
 /// What the classifier has learned by the last selection.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +77,8 @@ pub struct Referee {
     tables: Vec<[f64; CLASSES]>,
     /// The features of each set.
     pub sets: [Vec<u32>; SETS],
+    /// How far each is trusted.
+    trust: [Trust; SETS],
     /// The sum of losses of each set, and of how many labels.
     pub losses: [f64; SETS],
     /// As above.
@@ -51,6 +95,7 @@ impl Referee {
             of_cell: vec![[bins as u8; CELLS + 1]; features],
             tables: vec![[0.0; CLASSES]; features * (bins + 1)],
             sets: Default::default(),
+            trust: Default::default(),
             losses: [0.0; SETS],
             judged: 0,
         }
@@ -82,41 +127,44 @@ impl Referee {
 
     /// What the sets say of a vector with these cells.
     pub fn opinions(&self, cells: &[u8]) -> Opinions {
-        let mut opinions = [self.shares; SETS];
-        opinions[ALL] = self.opinion(&self.sets[ALL], cells);
-        opinions[FIRST] = self.opinion(&self.sets[FIRST], cells);
-        opinions[CHOSEN] = if self.sets[CHOSEN] == self.sets[FIRST] {
-            opinions[FIRST]
-        } else {
-            self.opinion(&self.sets[CHOSEN], cells)
-        };
+        let mut opinions = [Opinion { evidence: [0.0; CLASSES], shares: self.shares }; SETS];
+        for set in [ALL, FIRST] {
+            opinions[set] = self.opinion(set, cells);
+        }
+        // The first selection is the selection until that changes, and nothing else was learned of it.
+        let is_first = self.sets[CHOSEN] == self.sets[FIRST] && self.trust[CHOSEN] == self.trust[FIRST];
+        opinions[CHOSEN] = if is_first { opinions[FIRST] } else { self.opinion(CHOSEN, cells) };
         opinions
     }
 
-    fn opinion(&self, set: &[u32], cells: &[u8]) -> [f64; CLASSES] {
-        let mut logs = self.priors;
-        for feature in set {
+    fn opinion(&self, set: usize, cells: &[u8]) -> Opinion {
+        let mut evidence = [0.0; CLASSES];
+        for feature in &self.sets[set] {
             let feature = *feature as usize;
             let bin = self.of_cell[feature][usize::from(cells[feature])];
-            let row = self.tables[feature * (self.bins + 1) + usize::from(bin)];
-            (0..CLASSES).for_each(|class| logs[class] += row[class]);
+            let row = &self.tables[feature * (self.bins + 1) + usize::from(bin)];
+            (0..CLASSES).for_each(|class| evidence[class] += row[class]);
         }
-        softmax(logs)
+        let factor = self.trust[set].factor;
+        let logs = std::array::from_fn(|class| self.priors[class] + factor * evidence[class]);
+        Opinion { evidence, shares: softmax(logs) }
     }
 
-    /// Judges what was said of a label. Gives the loss of the selection, from 0 to 1.
+    /// Judges what was said of a label, and learns how far to trust. Gives the loss of the selection, from 0 to 1.
     pub fn judge(&mut self, opinions: &Opinions, class: usize) -> f64 {
         self.judged += 1;
-        for (total, opinion) in self.losses.iter_mut().zip(opinions) {
-            *total += loss(opinion, class);
+        for set in 0..SETS {
+            self.losses[set] += loss(&opinions[set].shares, class);
+            self.trust[set].learn(&opinions[set], class, self.judged);
         }
-        loss(&opinions[CHOSEN], class)
+        loss(&opinions[CHOSEN].shares, class)
     }
 
     /// Writes everything down.
     pub fn save(&self, out: &mut Vec<u8>) {
         self.of_cell.iter().for_each(|cells| out.extend_from_slice(cells));
         let floats = self.shares.iter().chain(&self.priors).chain(self.tables.iter().flatten()).chain(&self.losses);
+        let floats = floats.chain(self.trust.iter().flat_map(|t| [&t.factor, &t.square]));
         floats.for_each(|f| out.extend_from_slice(&f.to_bits().to_le_bytes()));
         out.extend_from_slice(&self.judged.to_le_bytes());
         for set in &self.sets {
@@ -139,6 +187,9 @@ impl Referee {
         let tables = self.tables.iter_mut().flatten();
         for float in self.shares.iter_mut().chain(&mut self.priors).chain(tables).chain(&mut self.losses) {
             *float = f64::from_bits(word()?);
+        }
+        for trust in &mut self.trust {
+            (trust.factor, trust.square) = (f64::from_bits(word()?), f64::from_bits(word()?));
         }
         self.judged = word()?;
         for set in &mut self.sets {

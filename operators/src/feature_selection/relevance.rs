@@ -2,6 +2,7 @@
 
 use super::forget::{age, halve};
 use super::labels::CLASSES;
+use super::persistence::Overlap;
 use super::scale::CELLS;
 
 /// The counters of a feature: its cells, the missing last, by classes.
@@ -133,9 +134,11 @@ impl Counts {
     }
 }
 
-/// The mutual information of bins and labels, and its bias if there is none, `(bins − 1)(classes − 1) / 2n`
-/// (G. Miller 1955; A. Treves and S. Panzeri 1995), where labels worth `worth` weigh `total` in all, over all features.
-pub fn relevance(bins: &[[f64; CLASSES]], total: f64, worth: f64) -> Relevance {
+/// The mutual information of bins and labels, and what chance makes of it, where labels worth `worth` weigh `total` in
+/// all, over all features. Of a feature that tells nothing, 2n times the information goes as χ² with (bins − 1)(classes
+/// − 1) degrees of freedom (S. Wilks 1938), so that its mean is that over 2n (G. Miller 1955); n is less where labels
+/// overlap and the feature has the correlation `lasts` from one to the next.
+pub fn relevance(bins: &[[f64; CLASSES]], total: f64, worth: f64, lasts: f64, overlap: &Overlap) -> Relevance {
     let mut classes = [0.0; CLASSES];
     let mut all = 0.0;
     for bin in bins {
@@ -154,13 +157,16 @@ pub fn relevance(bins: &[[f64; CLASSES]], total: f64, worth: f64) -> Relevance {
             }
         }
     }
-    let freedoms = (bins.len() - 1) * (classes.iter().filter(|c| **c > 0.0).count() - 1);
+    let freedoms = ((bins.len() - 1) * (count(&classes) - 1)) as f64;
     // Where the feature was missing its labels do not count for it.
-    let worth = worth * (all / total);
-    // Of what tells nothing, 2n times the information goes as χ² with so many degrees of freedom (S. Wilks 1938).
-    let freedoms = freedoms as f64;
-    let (bias, deviation) = (freedoms / (2.0 * worth), (2.0 * freedoms).sqrt() / (2.0 * worth));
+    let twice = 2.0 * worth * (all / total) / overlap.inflation(lasts, bins.len());
+    let (bias, deviation) = (freedoms / twice, (2.0 * freedoms).sqrt() / twice);
     Relevance { plug_in: plug_in + 0.0, bias, deviation, bins: bins.len() }
+}
+
+/// How many classes there are labels of.
+pub fn count(classes: &[f64; CLASSES]) -> usize {
+    classes.iter().filter(|c| **c > 0.0).count()
 }
 
 /// The sum of three.
@@ -175,14 +181,19 @@ mod tests {
     #[test]
     fn information_is_that_of_theory() {
         // Independent: none. One bin a class: the entropy of the class.
-        let told = |bins: &[[f64; 3]]| relevance(bins, 1.0, 1e9).plug_in;
+        let told = |bins: &[[f64; 3]]| relevance(bins, 1.0, 1e9, 0.5, &Overlap::new(1, 3)).plug_in;
         assert!(told(&[[0.1, 0.2, 0.1], [0.15, 0.3, 0.15]]).abs() < 1e-15);
         let entropy = -(0.2 * 0.2_f64.ln() + 0.3 * 0.3_f64.ln() + 0.5 * 0.5_f64.ln());
         assert!((told(&[[0.2, 0.0, 0.0], [0.0, 0.3, 0.0], [0.0, 0.0, 0.5]]) - entropy).abs() < 1e-15);
         // A binary symmetric channel with crossover 0.1: ln 2 − H(0.1).
         let channel = std::f64::consts::LN_2 + 0.1 * 0.1_f64.ln() + 0.9 * 0.9_f64.ln();
         assert!((told(&[[0.45, 0.0, 0.05], [0.05, 0.0, 0.45]]) - channel).abs() < 1e-15);
-        assert_eq!(relevance(&[[1.0, 0.0, 1.0], [0.0, 2.0, 0.0]], 8.0, 100.0).bias, 2.0 / (2.0 * 50.0));
+        let told = |lasts, overlap| {
+            relevance(&[[1.0, 0.0, 1.0], [0.0, 2.0, 0.0]], 8.0, 100.0, lasts, &Overlap::new(overlap, 3))
+        };
+        assert_eq!([told(0.3, 1).bias, told(0.0, 5).bias], [2.0 / (2.0 * 50.0); 2]);
+        assert_eq!(told(0.0, 5).deviation, 2.0 / (2.0 * 50.0));
+        assert!(told(1.0, 5).bias > 2.0 * told(0.0, 5).bias);
     }
 
     #[test]

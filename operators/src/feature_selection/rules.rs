@@ -30,8 +30,8 @@ pub struct Rules {
     pub label: Label,
     /// How the parts of a score are put together.
     pub score: Score,
-    /// A feature enters only if its relevance is so many standard deviations above that of chance, and leaves at half as
-    /// many; 0 asks nothing.
+    /// A feature enters only if its relevance is so many standard deviations above that of chance, and leaves at half
+    /// as many; 0 asks nothing.
     pub significance: f64,
     /// How the loss is watched.
     pub watch: Watch,

@@ -4,9 +4,10 @@ use super::clusters::Clusters;
 use super::drift::Detector;
 use super::forget::Forgetting;
 use super::labels::{Queue, Quote};
+use super::persistence::{Overlap, Persistence};
 use super::ranking::{Evidence, Verdict, decide};
 use super::referee::{ALL, CHOSEN, FIRST, Opinions, Referee};
-use super::relevance::{Bins, Counts, Relevance, relevance, sum};
+use super::relevance::{Bins, Counts, Relevance, count, relevance, sum};
 use super::rules::Rules;
 use super::scale::{Scale, Scaled, varies};
 
@@ -95,6 +96,7 @@ pub struct Selector {
     pub(super) scale: Scale,
     pub(super) clusters: Clusters,
     pub(super) counts: Counts,
+    pub(super) persistence: Persistence,
     pub(super) queue: Queue,
     pub(super) referee: Referee,
     pub(super) detector: Detector,
@@ -121,6 +123,7 @@ impl Selector {
             scale: Scale::new(rules),
             clusters: Clusters::new(rules.stride()),
             counts: Counts::new(n),
+            persistence: Persistence::new(rules.stride()),
             queue: Queue::default(),
             referee: Referee::new(n, rules.bins),
             detector: Detector::new(rules.watch, rules.label.overlap()),
@@ -165,7 +168,8 @@ impl Selector {
         &self.changes
     }
 
-    /// Looks at the vectors of the warm-up again, one after the other, now that there is a scale and centres can be drawn.
+    /// Looks at the vectors of the warm-up again, one after the other, now that there is a scale and centres can be
+    /// drawn.
     fn warm_up(&mut self, at: i64) {
         let (n, stride) = (self.rules.features, self.rules.stride());
         let early = std::mem::take(&mut self.early);
@@ -194,6 +198,7 @@ impl Selector {
         if self.forgetting.next() {
             self.clusters.halve();
             self.counts.halve();
+            self.persistence.halve();
         }
         let Some(waiting) = self.queue.ripe(number, self.rules.label.horizon) else { return false };
         let mut is_drift = false;
@@ -223,6 +228,9 @@ impl Selector {
         if number.is_multiple_of(self.rules.label.every) {
             let opinions: Option<Opinions> = (self.selections > 0).then(|| self.referee.opinions(&self.scaled.cells));
             self.queue.push(number, quote, &self.scaled.cells, opinions);
+            if self.rules.label.overlap() > 1 {
+                self.persistence.take(&self.scaled.z, self.forgetting.weight());
+            }
         }
     }
 
@@ -237,7 +245,7 @@ impl Selector {
         let n = self.rules.features;
         self.selections += 1;
         let (classes, worth, newest) = (self.counts.classes(), self.counts.worth(), self.forgetting.weight());
-        let labels = sum(&classes);
+        let (labels, overlap) = (sum(&classes), Overlap::new(self.rules.label.overlap(), count(&classes)));
         let moments = self.scale.moments();
         self.referee.learn_classes(classes, newest);
         let mut shares = vec![None; n];
@@ -245,7 +253,7 @@ impl Selector {
             let standing = &mut self.standings[j];
             standing.variance = moments.variance(j);
             self.counts.bins(j, self.rules.bins, &mut self.bins);
-            standing.relevance = relevance(&self.bins.weights, labels, worth);
+            standing.relevance = relevance(&self.bins.weights, labels, worth, self.persistence.of(j), &overlap);
             self.referee.learn(j, &self.bins, newest);
             if varies(moments.mean(j), standing.variance, self.rules.variance_min) {
                 shares[j] = self.clusters.within(j);

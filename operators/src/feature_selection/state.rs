@@ -1,8 +1,8 @@
 //! The bytes of what is kept of an instrument, from which it goes on exactly as it would have.
 
-use super::labels::{CLASSES, Queue, Quote};
+use super::labels::{Queue, Quote};
 use super::ranking::Verdict;
-use super::referee::{Opinions, SETS};
+use super::referee::Opinions;
 use super::relevance::Relevance;
 use super::rules::Rules;
 use super::selector::{Drifts, Selector, Standing};
@@ -34,6 +34,7 @@ impl Selector {
         self.scale.save(&mut out);
         self.clusters.save(&mut out);
         self.counts.save(&mut out);
+        self.persistence.save(&mut out);
         self.referee.save(&mut out);
         self.detector.save(&mut out);
         self.standings.iter().for_each(|s| save_standing(s, &mut out));
@@ -43,7 +44,8 @@ impl Selector {
             [waiting.number, price.to_bits(), spread.to_bits()].iter().for_each(|w| put(&mut out, *w));
             out.extend_from_slice(&waiting.cells);
             put(&mut out, waiting.opinions.is_some().into());
-            waiting.opinions.iter().flatten().flatten().for_each(|p| put(&mut out, p.to_bits()));
+            let floats = waiting.opinions.iter().flatten().flat_map(|o| o.evidence.iter().chain(&o.shares));
+            floats.for_each(|p| put(&mut out, p.to_bits()));
         }
         out
     }
@@ -60,6 +62,7 @@ impl Selector {
         selector.scale.restore(from)?;
         selector.clusters.restore(from)?;
         selector.counts.restore(from)?;
+        selector.persistence.restore(from)?;
         selector.referee.restore(from)?;
         selector.detector.restore(from)?;
         for standing in &mut selector.standings {
@@ -72,8 +75,8 @@ impl Selector {
             let (cells, rest) = from.split_at_checked(rules.features)?;
             *from = rest;
             let opinions = if take(from)? == 1 {
-                let mut opinions: Opinions = [[0.0; CLASSES]; SETS];
-                for p in opinions.iter_mut().flatten() {
+                let mut opinions = Opinions::default();
+                for p in opinions.iter_mut().flat_map(|o| o.evidence.iter_mut().chain(&mut o.shares)) {
                     *p = f64::from_bits(take(from)?);
                 }
                 Some(opinions)
