@@ -304,7 +304,7 @@ fn bad_rows_are_faults_and_leave_no_trace() {
         if column == 0 && n == 0 {
             continue;
         }
-        let with: Vec<Row> = [&rows[..20], &[wrong], &rows[20..]].concat();
+        let with: Vec<Row> = [&rows[..11], &[wrong], &rows[11..]].concat();
         assert!(clean.epoch(&[(1, rows.to_vec())]).is_empty());
         assert_eq!(dirty.epoch(&[(1, with)]), [reason]);
         assert!(clean.views == dirty.views, "a row that was refused left a trace: {reason}");
