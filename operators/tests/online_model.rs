@@ -6,6 +6,7 @@ mod harness;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use engine::catalogue::Row;
 use engine::operator::{Context, HistoryOperator, StepKind};
@@ -13,6 +14,7 @@ use engine::plan::StepPlan;
 use harness::Random;
 use operators::online_model::design::{Design, Pruning};
 use operators::online_model::labels::{Quote, Rule, Unit};
+use operators::online_model::learner::{Learner, MODELS};
 use operators::online_model::warm::{Recorded, train};
 use types::{Column, Delta, RowCodec, SEQ, Schema, Type, Value};
 
@@ -304,7 +306,7 @@ fn bad_rows_are_faults_and_leave_no_trace() {
         if column == 0 && n == 0 {
             continue;
         }
-        let with: Vec<Row> = [&rows[..20], &[wrong], &rows[20..]].concat();
+        let with: Vec<Row> = [&rows[..11], &[wrong], &rows[11..]].concat();
         assert!(clean.epoch(&[(1, rows.to_vec())]).is_empty());
         assert_eq!(dirty.epoch(&[(1, with)]), [reason]);
         assert!(clean.views == dirty.views, "a row that was refused left a trace: {reason}");
@@ -442,6 +444,95 @@ fn a_warm_start_goes_on_where_training_ended() {
     told(&bytes, &format!("{option}features = [\"f\", \"h\", \"g\"]\n"), "of another model");
     std::fs::remove_file(&path).unwrap();
     assert!(planned(&option).unwrap_err().contains("cannot be read"));
+}
+
+/// AMZN of 2012-06-21, level 1, as vectors of twelve features (LOBSTER's sample; order flow imbalance of Cont, Kukanov
+/// and Stoikov 2014).
+fn amzn(text: &str) -> Vec<([f64; 12], Quote)> {
+    let rows = text.lines().skip(1).map(|line| -> Vec<f64> { line.split(',').map(|c| c.parse().unwrap()).collect() });
+    let (mut before, mut mids): (Option<[f64; 4]>, Vec<f64>) = (None, Vec::new());
+    let (mut fast, mut slow, mut sign, mut last) = (0.0, 0.0, 0.0, f64::NAN);
+    rows.map(|r| {
+        let (ask, ask_size, bid, bid_size) = (r[6] / 1e4, r[7], r[8] / 1e4, r[9]);
+        let mid = 0.5 * (ask + bid);
+        let flow = before.map_or(0.0, |[a, a_size, b, b_size]| {
+            let bought = if bid >= b { bid_size } else { 0.0 } - if bid <= b { b_size } else { 0.0 };
+            let sold = if ask <= a { ask_size } else { 0.0 } - if ask >= a { a_size } else { 0.0 };
+            bought - sold
+        });
+        (fast, slow) = (0.8 * fast + flow, 0.97 * slow + flow);
+        sign = if r[1] == 4.0 || r[1] == 5.0 { 0.9 * sign - r[5] } else { 0.98 * sign };
+        let past = |k: usize| if mids.len() >= k { mid / mids[mids.len() - k] - 1.0 } else { f64::NAN };
+        let micro = (ask * bid_size + bid * ask_size) / (ask_size + bid_size);
+        let kind = if r[1] == 1.0 {
+            r[5]
+        } else if r[1] == 3.0 {
+            -r[5]
+        } else {
+            0.0
+        };
+        let waited = if last.is_nan() { 0.0 } else { libm::log1p(r[0] - last) };
+        let features = [
+            (bid_size - ask_size) / (bid_size + ask_size),
+            micro - mid,
+            flow,
+            fast,
+            slow,
+            sign,
+            ask - bid,
+            past(1),
+            past(5),
+            past(20),
+            waited,
+            kind,
+        ];
+        (before, last) = (Some([ask, ask_size, bid, bid_size]), r[0]);
+        mids.push(mid);
+        (features, Quote { price: mid, spread: ask - bid })
+    })
+    .collect()
+}
+
+#[test]
+fn on_a_recorded_day_the_network_keeps_up_with_its_control() {
+    let Some(data) = testkit::recorded_data() else { return };
+    let file = std::fs::File::open(data.join("market/lobster_amzn_2012-06-21_L1.csv.zst")).unwrap();
+    let text = String::from_utf8(zstd::decode_all(file).unwrap()).unwrap();
+    let pruning = Pruning { sparsity: 0.7, after: 2000, until: 3000, every: 50, regrow: 0.05 };
+    let design = Design {
+        features: 12,
+        slots: 12,
+        horizons: vec![10, 20, 50, 100],
+        window: 64,
+        batch: 64,
+        train_every: 16,
+        learning_rate: 0.003,
+        pruning,
+        seed: 1,
+        ..design()
+    };
+    let mut learner = Learner::new(&Arc::new(design));
+    for (features, quote) in amzn(&text) {
+        learner.vector(&features, quote);
+    }
+    assert!(learner.steps > 3500 && learner.refused == 0);
+    for (horizon, scores) in learner.design.horizons.iter().zip(&learner.scores) {
+        for (model, score) in MODELS.iter().zip(scores) {
+            println!(
+                "{horizon:4} {model:11} accuracy {:.4} macro-F1 {:.4} MCC {:.4} log-loss {:.4} ECE {:.4} trades {} earning {:.2e}",
+                score.accuracy(),
+                score.f1_macro(),
+                score.mcc(),
+                score.log_loss(),
+                score.ece(),
+                score.trades,
+                score.earned / score.trades as f64
+            );
+        }
+        let [network, logistic, ..] = scores;
+        assert!(network.count() > 57_000);
+        assert!(network.f1_macro() > logistic.f1_macro() - 0.02 && network.mcc() > 0.05, "horizon {horizon}");
+    }
 }
 
 #[test]

@@ -90,13 +90,14 @@ fn loss(design: &Design, network: &Network, parameters: &[f64], past: &Past, fir
     let mut sum = 0.0;
     for e in 0..design.batch as u64 {
         let n = first + e;
-        let mut columns: Vec<Vec<f64>> = (0..design.span() as u64)
+        let inputs: Vec<Vec<f64>> = (0..design.span() as u64)
             .map(|back| {
                 let mut x = vec![0.0; design.inputs(0)];
                 past.gather(n + 1 + back - design.span() as u64, &Slots::new(design.slots, false).features, &mut x);
                 x.into_iter().map(f64::from).collect()
             })
             .collect();
+        let mut columns = inputs.clone();
         for block in &network.layout.blocks {
             let matrix = block.matrix;
             columns = (block.reach()..columns.len())
@@ -120,6 +121,7 @@ fn loss(design: &Design, network: &Network, parameters: &[f64], past: &Past, fir
         let average = |c: usize| columns.iter().map(|column| column[c]).sum::<f64>() / design.window as f64;
         let mut z: Vec<f64> = (0..design.channels).map(average).collect();
         z.extend(&columns[design.window - 1]);
+        z.extend(&inputs[design.span() - 1][..design.slots]);
         let head = network.layout.head;
         for (i, h) in design.horizons.iter().enumerate() {
             let logit = |k: usize| -> f64 {
@@ -148,6 +150,10 @@ fn the_gradient_is_that_of_the_loss() {
             // Away from the places where a rectifier bends, and with biases that count.
             let bias = block.matrix.bias..block.matrix.bias + 4 * block.matrix.groups;
             network.parameters[bias].iter_mut().for_each(|b| *b = (0.5 + 0.5 * random.next()) as f32);
+        }
+        let head = network.layout.head;
+        for at in (head.weights..head.bias).filter(|at| (at - head.weights) % 4 < 3) {
+            network.parameters[at] = (0.5 * random.next()) as f32;
         }
         network.make();
         let mut job = Job::new(&design, &network, &logistic);
@@ -260,8 +266,8 @@ fn a_list_of_blocks_gives_the_bytes_of_the_whole_matrix() {
     }
     // 70 % of the blocks are gone, the taps stay: 2 · 3 taps on 6 and 16 inputs.
     let ((sparse, sparse_bytes), (dense, dense_bytes)) = (listed.cost(), whole.cost());
-    assert_eq!(dense, 3 * (6 + 16) + 4 * (4 * 6 + 4 * 16) + 3 * 2 * 32);
-    assert_eq!(sparse, 3 * (6 + 16) + 4 * (7 + 19) + 3 * 19);
+    assert_eq!(dense, 3 * (6 + 16) + 4 * (4 * 6 + 4 * 16) + 3 * 2 * (32 + 6));
+    assert_eq!(sparse, 3 * (6 + 16) + 4 * (7 + 19) + 3 * 23);
     assert!(sparse_bytes < dense_bytes);
     assert_eq!(whole.counts().0, listed.counts().0);
 }

@@ -112,6 +112,11 @@ impl Design {
         lanes(self.inputs(block))
     }
 
+    /// The inputs of a head: the last block's average and newest column, and the slots.
+    pub fn head_inputs(&self) -> usize {
+        2 * self.channels + self.slots
+    }
+
     /// The real inputs of a block.
     pub fn inputs(&self, block: usize) -> usize {
         if block == 0 { self.slots * self.filters } else { self.channels }

@@ -31,7 +31,7 @@ pub struct Job {
     tapped_gradient: Vec<Vec<f32>>,
     transposed: Vec<Vec<f32>>,
     head_transposed: Vec<f32>,
-    /// By example the gradient of the average's share and of the newest column.
+    /// By example the gradient of what its heads read; of the average, of one column's share.
     heads: Vec<f32>,
     /// The running sum of the last block's outputs under an example's window.
     sum: Vec<f64>,
@@ -51,34 +51,34 @@ impl Job {
     /// For a design; to be begun before use.
     pub fn new(design: &Design, network: &Network, logistic: &Logistic) -> Job {
         let mut columns = vec![design.batch + design.span() - 1];
-        let mut lanes = vec![];
+        let mut widths = vec![];
         for b in 0..design.blocks {
             columns.push(columns[b] - design.reach(b));
-            lanes.push(design.input_lanes(b));
+            widths.push(design.input_lanes(b));
         }
-        lanes.push(design.channels);
-        let tapped: Vec<Vec<f32>> = (0..design.blocks).map(|b| vec![0.0; columns[b + 1] * lanes[b]]).collect();
+        widths.push(design.channels);
+        let tapped: Vec<Vec<f32>> = (0..design.blocks).map(|b| vec![0.0; columns[b + 1] * widths[b]]).collect();
         Job {
             horizons: design.horizons.clone(),
             rule: design.rule,
             inputs: design.inputs(0),
             batch: design.batch,
             window: design.window,
-            values: columns.iter().zip(&lanes).map(|(c, l)| vec![0.0; c * l]).collect(),
+            values: columns.iter().zip(&widths).map(|(c, l)| vec![0.0; c * l]).collect(),
             tapped_gradient: tapped.clone(),
             tapped,
             transposed: vec![Vec::new(); design.blocks],
             head_transposed: Vec::new(),
-            heads: vec![0.0; design.batch * 2 * design.channels],
+            heads: vec![0.0; design.batch * lanes(design.head_inputs())],
             sum: vec![0.0; design.channels],
             g: vec![0.0; design.channels.max(4 * design.horizons.len())],
-            z: vec![0.0; 2 * design.channels],
+            z: vec![0.0; design.head_inputs()],
             done: 0,
             gradient: vec![0.0; network.parameters.len()],
             logistic_gradient: vec![0.0; logistic.parameters.len()],
             losses: [0.0; 2],
             columns,
-            lanes,
+            lanes: widths,
         }
     }
 
@@ -182,7 +182,11 @@ impl Job {
         let share = 1.0 / self.window as f64;
         let (average, newest) = self.z.split_at_mut(channels);
         average.iter_mut().zip(&self.sum).for_each(|(z, sum)| *z = (sum * share) as f32);
+        let (newest, inputs) = newest.split_at_mut(channels);
         newest.copy_from_slice(column(e + self.window - 1));
+        let l = self.lanes[0];
+        let x = &self.values[0][(self.columns[0] - self.batch + e) * l..][..l];
+        inputs.copy_from_slice(&x[..inputs.len()]);
 
         let from = past.quote(n);
         let classes: Vec<usize> =
@@ -191,13 +195,12 @@ impl Job {
         let g = &mut self.g[..4 * horizons];
         network.logits(&self.z, g);
         self.losses[0] += loss_gradient(g, &classes, weight);
-        let gz = &mut self.heads[e * 2 * channels..(e + 1) * 2 * channels];
+        let width = lanes(self.z.len());
+        let gz = &mut self.heads[e * width..(e + 1) * width];
         backward(&network.layout.head, &self.head_transposed, g, &self.z, &mut self.gradient, gz);
         // Every column of the window has its share of the average.
         gz[..channels].iter_mut().for_each(|g| *g *= share as f32);
 
-        let l = self.lanes[0];
-        let x = &self.values[0][(self.columns[0] - self.batch + e) * l..][..l];
         control.logits(x, g);
         self.losses[1] += loss_gradient(g, &classes, weight);
         control.backward(g, x, &mut self.logistic_gradient);
@@ -208,13 +211,15 @@ impl Job {
         let g = &mut self.g[..channels];
         g.fill(0.0);
         if b + 1 == self.tapped.len() {
-            let two = 2 * channels;
+            let width = lanes(self.z.len());
             for e in (i + 1).saturating_sub(self.window)..self.batch.min(i + 1) {
-                g.iter_mut().zip(&self.heads[e * two..e * two + channels]).for_each(|(g, head)| *g += head);
+                g.iter_mut().zip(&self.heads[e * width..e * width + channels]).for_each(|(g, head)| *g += head);
             }
             if i + 1 >= self.window {
                 let e = i + 1 - self.window;
-                g.iter_mut().zip(&self.heads[e * two + channels..(e + 1) * two]).for_each(|(g, head)| *g += head);
+                g.iter_mut()
+                    .zip(&self.heads[e * width + channels..e * width + 2 * channels])
+                    .for_each(|(g, head)| *g += head);
             }
         } else {
             let next = &network.layout.blocks[b + 1];

@@ -124,17 +124,14 @@ impl Learner {
 
     /// Newcomers find their slot as it was in the beginning, with all its blocks.
     fn seat(&mut self, settled: Settled) {
-        let matrix = self.network.layout.blocks[0].matrix;
         for slot in &settled.came {
-            for filter in 0..self.design.filters {
-                let (taps, blocks) = self.network.layout.of_input(filter * self.design.slots + slot);
-                let weights = blocks.iter().flat_map(|b| matrix.block(*b));
-                for at in taps.into_iter().chain(weights) {
-                    self.network.parameters[at] = self.network.layout.initial(&self.design, at);
-                    self.adam.forget(at);
-                }
-                blocks.into_iter().for_each(|b| self.network.kept[matrix.first + b] = true);
+            let (taps, fed) = self.network.layout.of_slot(&self.design, *slot);
+            let weights = fed.iter().flat_map(|(matrix, b)| matrix.block(*b));
+            for at in taps.into_iter().chain(weights) {
+                self.network.parameters[at] = self.network.layout.initial(&self.design, at);
+                self.adam.forget(at);
             }
+            fed.iter().for_each(|(matrix, b)| self.network.kept[matrix.first + b] = true);
             self.logistic.forget(*slot);
         }
         if !settled.came.is_empty() {

@@ -20,7 +20,8 @@ free it waits. All changes of one `selection` count together, at the next vector
 **Network.** `blocks` causal depthwise-separable convolutions over time (Chollet 2017), each with `kernel` taps on every
 input, in block i (from 0) `dilation`^i vectors apart, then a matrix to `channels` outputs, then a rectifier (at most
 1024); in the first block every slot has `filters` sets of taps. A head for each horizon reads the average of the last
-block's outputs over the newest `window` vectors beside the newest output, and gives three classes by softmax. A
+block's outputs over the newest `window` vectors, the newest output, and the newest inputs as they are (wide and deep,
+Cheng et al. 2016: what the control can learn, a head can), and gives three classes by softmax. A
 prediction depends on `window` + Σ (`kernel` − 1) `dilation`^i vectors and the parameters, and none is made before so many
 have come. An event costs one new column a block, not `window`: the rest is kept. In single precision, with one order of
 summation; averages are exact (outputs are multiples of 2⁻²⁰), so a running window equals one computed anew to the bit.
@@ -29,7 +30,7 @@ summation; averages are exact (outputs are multiples of 2⁻²⁰), so a running
 `batch` newest consecutive vectors whose labels at all horizons were known `train_every` vectors before; the gradient is
 computed in between, an equal share at every vector, and its norm is clipped to `gradient_norm_max`. A step whose gradient
 is not finite is refused and counted. Initial weights are uniform with the variance of He et al. 2015, a function of
-`seed` and their place.
+`seed` and their place; those of the heads are 0.
 
 **Pruning.** After step `prune_after`, then every `prune_every` steps, the weights of each matrix are pruned by magnitude
 in blocks of four (one input to four neighbouring outputs, which is what a vector register holds) to a sparsity that rises

@@ -145,17 +145,14 @@ impl Whole {
     fn seat(&mut self, settled: &Settled) {
         let design = &self.design;
         let fresh = Network::new(design);
-        let matrix = self.network.layout.blocks[0].matrix;
         for slot in &settled.came {
-            for input in (0..design.filters).map(|f| f * design.slots + slot) {
-                let (mut places, blocks) = self.network.layout.of_input(input);
-                places.extend(blocks.iter().flat_map(|b| matrix.block(*b)));
-                for at in places {
-                    self.network.parameters[at] = fresh.parameters[at];
-                    (self.adam.means[at], self.adam.squares[at]) = (0.0, 0.0);
-                }
-                blocks.iter().for_each(|b| self.network.kept[matrix.first + b] = true);
+            let (mut places, fed) = self.network.layout.of_slot(design, *slot);
+            places.extend(fed.iter().flat_map(|(matrix, b)| matrix.block(*b)));
+            for at in places {
+                self.network.parameters[at] = fresh.parameters[at];
+                (self.adam.means[at], self.adam.squares[at]) = (0.0, 0.0);
             }
+            fed.iter().for_each(|(matrix, b)| self.network.kept[matrix.first + b] = true);
             self.logistic.forget(*slot);
         }
     }
@@ -223,12 +220,13 @@ impl Whole {
         Passed { values, tapped: all_tapped }
     }
 
-    /// Average and newest of a window of columns.
-    fn read(&self, window: &[Vec<f32>]) -> Vec<f32> {
+    /// Average and newest of a window of the last block's outputs, and the input at vector n.
+    fn read(&self, window: &[Vec<f32>], n: usize) -> Vec<f32> {
         let share = 1.0 / self.design.window as f64;
         let average = |c: usize| (window.iter().map(|x| f64::from(x[c])).sum::<f64>() * share) as f32;
         let newest = window.last().expect("a column");
-        (0..self.design.channels).map(average).chain(newest.iter().copied()).collect()
+        let inputs = self.column(n).into_iter().take(self.design.slots);
+        (0..self.design.channels).map(average).chain(newest.iter().copied()).chain(inputs).collect()
     }
 
     fn logits(&self, z: &[f32]) -> Vec<[f32; 3]> {
@@ -256,7 +254,7 @@ impl Whole {
     fn predict(&self, n: usize) -> Vec<Told> {
         let columns = (n + 1 - self.design.span()..=n).map(|at| self.column(at)).collect();
         let passed = self.pass(columns);
-        let network = self.logits(&self.read(passed.values.last().expect("outputs")));
+        let network = self.logits(&self.read(passed.values.last().expect("outputs"), n));
         let logistic = self.logistic_logits(&self.column(n));
         let told = |h: usize| {
             let matured = &self.matured[h];
@@ -284,13 +282,13 @@ impl Whole {
         let mut logistic = vec![0.0f32; self.logistic.parameters.len()];
         let weight = 1.0 / (batch * horizons) as f32;
         let head = self.network.layout.head;
-        let mut gz = vec![vec![0.0f32; 2 * channels]; batch];
+        let mut gz = vec![vec![0.0f32; design.head_inputs()]; batch];
         let mut losses = [0.0; 2];
         for (e, gz) in gz.iter_mut().enumerate() {
             let n = first + e;
             let class = |h: &usize| design.rule.class(self.quotes[n], self.quotes[n + h]);
             let classes: Vec<usize> = design.horizons.iter().map(class).collect();
-            let (z, x) = (self.read(&pooled[e..e + window]), self.column(n));
+            let (z, x) = (self.read(&pooled[e..e + window], n), self.column(n));
             let mut of_examples = [0.0; 2];
             for h in 0..horizons {
                 let slope = |logits: [f32; 3], loss: &mut f64| {

@@ -1,8 +1,9 @@
 //! The network's parameters: where each stands, what it begins with, and how one column goes through a block.
 //!
 //! A block is a causal depthwise-separable convolution (Chollet 2017): every input has its own taps over time, then a
-//! matrix mixes them, and a rectifier follows. The heads read the average of the last block's columns over the window
-//! beside the newest one, and give the logits of three classes for each horizon.
+//! matrix mixes them, and a rectifier follows. The heads read the average of the last block's columns over the window, the
+//! newest of them, and the newest column of the inputs as it is (so that what is linear need not go through the blocks:
+//! "wide and deep", Cheng et al. 2016), and give the logits of three classes for each horizon.
 
 use super::design::{Design, uniform};
 use super::layer::{Affine, Matrix};
@@ -62,7 +63,7 @@ impl Layout {
             prunable += matrix.blocks();
             blocks.push(Block { taps, lanes, stride: design.stride(b), kernel: design.kernel, matrix });
         }
-        let (inputs, groups) = (2 * design.channels, design.horizons.len());
+        let (inputs, groups) = (design.head_inputs(), design.horizons.len());
         let head =
             Matrix { weights: take(4 * groups * inputs), bias: take(4 * groups), inputs, groups, first: prunable };
         prunable += head.blocks();
@@ -74,8 +75,8 @@ impl Layout {
         self.blocks.iter().map(|b| &b.matrix).chain([&self.head])
     }
 
-    /// The value a parameter begins with: uniform, with the variance that keeps a column's (He et al. 2015); biases
-    /// and lanes without an input begin at 0.
+    /// The value a parameter begins with: uniform, with the variance that keeps a column's (He et al. 2015); biases,
+    /// heads and lanes without an input begin at 0.
     pub fn initial(&self, design: &Design, at: usize) -> f32 {
         let draw = |variance: f64| {
             let bound = (3.0 * variance).sqrt();
@@ -90,17 +91,20 @@ impl Layout {
                 return draw(2.0 / block.matrix.inputs as f64);
             }
         }
-        if (self.head.weights..self.head.bias).contains(&at) && (at - self.head.weights) % 4 < 3 {
-            return draw(1.0 / (3.0 * self.head.inputs as f64));
-        }
         0.0
     }
 
-    /// What belongs to an input of the first block: its taps, and its blocks among those of the block's matrix.
-    pub fn of_input(&self, input: usize) -> (Vec<usize>, Vec<usize>) {
-        let block = &self.blocks[0];
-        let taps = (0..block.kernel).map(|j| block.taps + j * block.lanes + input).collect();
-        (taps, (0..block.matrix.groups).map(|g| g * block.matrix.inputs + input).collect())
+    /// What belongs to a slot: the taps of its filters, and the blocks it feeds, each with its matrix.
+    pub fn of_slot(&self, design: &Design, slot: usize) -> (Vec<usize>, Vec<(Matrix, usize)>) {
+        let (block, head) = (&self.blocks[0], self.head);
+        let (mut taps, mut fed) = (Vec::new(), Vec::new());
+        for input in (0..design.filters).map(|filter| filter * design.slots + slot) {
+            taps.extend((0..block.kernel).map(|j| block.taps + j * block.lanes + input));
+            fed.extend((0..block.matrix.groups).map(|g| (block.matrix, g * block.matrix.inputs + input)));
+        }
+        let input = 2 * design.channels + slot;
+        fed.extend((0..head.groups).map(|g| (head, g * head.inputs + input)));
+        (taps, fed)
     }
 }
 
@@ -172,7 +176,7 @@ impl Network {
         }
     }
 
-    /// The logits of average and newest column: four a horizon.
+    /// The logits of average and newest columns: four a horizon.
     #[inline]
     pub fn logits(&self, z: &[f32], out: &mut [f32]) {
         self.head.apply(z, out);

@@ -268,8 +268,9 @@ fn read_design(section: &mut Section<'_>, features: Option<usize>, is_selected: 
     if !is_sound {
         return None;
     }
-    let inputs = design.inputs(0).max(2 * design.channels);
-    let parameters = design.channels * (design.inputs(0) + design.blocks * design.channels + 8 * design.horizons.len());
+    let inputs = design.inputs(0).max(design.head_inputs());
+    let parameters = design.channels * (design.inputs(0) + design.blocks * design.channels)
+        + 4 * design.head_inputs() * design.horizons.len();
     let reach = (design.kernel - 1) as f64 * (design.dilation as f64).powi(design.blocks as i32);
     if inputs > usize::from(u16::MAX) || parameters > PARAMETERS_MAX || reach > 100_000.0 {
         let message = "the network is too large: fewer slots, filters, channels, taps or blocks";

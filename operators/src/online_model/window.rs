@@ -57,7 +57,7 @@ impl Window {
             sum: vec![0.0; design.channels],
             at: design.span(),
             tapped: vec![0.0; widest],
-            z: vec![0.0; 2 * design.channels],
+            z: vec![0.0; design.head_inputs()],
             rings,
         }
     }
@@ -100,7 +100,9 @@ impl Window {
         for (z, sum) in average.iter_mut().zip(&self.sum) {
             *z = (sum * share) as f32;
         }
+        let (newest, inputs) = newest.split_at_mut(self.sum.len());
         newest.copy_from_slice(self.rings[self.rings.len() - 1].column(self.at - 1));
+        inputs.copy_from_slice(&self.rings[0].column(self.at - 1)[..inputs.len()]);
         network.logits(&self.z, out);
     }
 }
