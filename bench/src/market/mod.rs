@@ -1,11 +1,12 @@
 //! `market_latency` and `market_quality`: what a message costs on its way from the venue to a prediction, and how good
 //! predictions are with all features, a set chosen once, and one that is chosen anew.
 //!
-//! Both run the kernels of the four market operators one after the other in one thread, as the steps of a pipeline do,
-//! over recorded markets in the folder that `THALWEG_DATA` names.
+//! They run the kernels of the four market operators one after the other in one thread, as the steps of a pipeline do,
+//! over recorded markets in the folder that `THALWEG_DATA` names; and the example's whole pipeline over its exchange.
 
 mod chain;
 mod feed;
+mod synthetic;
 
 use std::time::Instant;
 
@@ -58,8 +59,9 @@ pub fn latency(options: &Options, _: &Scratch, report: &mut Report) -> Result<()
     Ok(())
 }
 
-/// Every model at every horizon over recorded markets, judged before it learns.
-pub fn quality(options: &Options, _: &Scratch, report: &mut Report) -> Result<(), String> {
+/// Every model at every horizon over the synthetic exchange and recorded markets, judged before it learns.
+pub fn quality(options: &Options, scratch: &Scratch, report: &mut Report) -> Result<(), String> {
+    synthetic::run(options, scratch, report)?;
     for venue in Venue::ALL {
         let messages = feed::read(venue)?;
         let messages = &messages[..options.pick(messages.len(), messages.len() / 10)];
