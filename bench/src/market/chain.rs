@@ -12,8 +12,9 @@ use operators::online_model::labels::{Quote, Rule, Unit};
 use operators::online_model::learner::Learner;
 use operators::online_model::score::Score;
 use operators::order_book::book::Book;
-use operators::order_book::course::{Course, Listener, Tick as BookTick};
+use operators::order_book::course::Course;
 use operators::order_book::rules::{Reason, Rules, Side};
+use operators::order_book::tick::{Listener, Tick as BookTick};
 
 use super::feed::{Message, Venue};
 
@@ -190,7 +191,7 @@ fn selecting(features: usize) -> selection::Rules {
         reselect_every: 1_000,
         correlation_max: 0.95,
         variance_min: 1e-18,
-        label: selection::Label { horizon: 20, every: 1, threshold: 1.0, unit: selection::Unit::HalfSpread },
+        label: selection::Label { horizon: 20, every: 1, threshold: 1.0, unit: selection::Unit::HalfSpreads },
         score: selection::Score::Product,
         significance: 3.0,
         watch: selection::Watch::Adwin { delta: 0.002 },
