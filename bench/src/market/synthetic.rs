@@ -2,9 +2,8 @@
 //! once, and with one that is chosen anew, over many seeds.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use engine::testing;
+use engine::{Plan, testing};
 use storage::Store;
 use types::{RowCodec, Value};
 
@@ -17,27 +16,20 @@ use crate::subject;
 /// Three regimes of ten minutes, three instruments.
 pub const PIPELINE: &str = include_str!("../../../examples/market_features/pipeline.toml");
 
-/// The ways, as figures name them, and how the example is changed for them.
-const WAYS: [(&str, &[(&str, &str)]); 3] = [
-    ("dynamic", &[]),
-    ("static", &[("reselect_every_events = 500", "reselect_every_events = 1_000_000_000\ndrift = \"none\"")]),
-    ("all", &[("changes_input = \"trusted.changes\"\n", ""), ("slots = 10\n", "")]),
-];
+/// The ways, as figures name them, and the example's steps that go them.
+const WAYS: [(&str, &str); 3] = [("dynamic", "direction"), ("static", "direction_static"), ("all", "direction_all")];
 
 pub fn run(options: &Options, scratch: &Scratch, report: &mut Report) -> Result<(), String> {
-    let seeds = options.pick(20, 2);
     let mut losses: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    for seed in 1..=seeds {
-        for (way, changes) in WAYS {
-            report.progress(&format!("exchange of seed {seed}, {way}"));
-            let mut text = PIPELINE.replace("\nseed = 1\n", &format!("\nseed = {seed}\n"));
-            for (from, to) in changes {
-                if !text.contains(from) {
-                    return Err(format!("the example has no `{from}`"));
-                }
-                text = text.replace(from, to);
-            }
-            for (model, loss) in log_losses(scratch.path(), &text)? {
+    for seed in 1..=options.pick(20, 2) {
+        report.progress(&format!("exchange of seed {seed}"));
+        let text = PIPELINE.replace("\nseed = 1\n", &format!("\nseed = {seed}\n"));
+        let plan = subject::plan(scratch.path(), &text)?;
+        let mut whole = (*plan).clone();
+        whole.settings.epoch_rows_max = 50_000;
+        let ended = testing::to_end(whole, 1, scratch.path()).map_err(|e| e.to_string())?;
+        for (way, step) in WAYS {
+            for (model, loss) in log_losses(&plan, ended.store(), step)? {
                 losses.entry(format!("{way}_{model}")).or_default().push(loss);
             }
         }
@@ -76,14 +68,9 @@ fn samples(values: &[f64]) -> Samples {
 }
 
 /// The mean log-loss over instruments and horizons, of the network and of its control.
-fn log_losses(dir: &Path, text: &str) -> Result<BTreeMap<String, f64>, String> {
-    let plan = subject::plan(dir, text)?;
-    let mut whole = (*plan).clone();
-    whole.settings.epoch_rows_max = 50_000;
-    let ended = testing::to_end(whole, 1, dir).map_err(|e| e.to_string())?;
-    let view = "direction.evaluation";
+fn log_losses(plan: &Plan, store: &Store, step: &str) -> Result<BTreeMap<String, f64>, String> {
+    let view = &format!("{step}.evaluation");
     let schema = plan.schema(view).expect("a view of the pipeline");
-    let store: &Store = ended.store();
     let id = store.relation(view).ok_or("the store has no evaluation")?;
     let snapshot = store.snapshot(None).map_err(|e| e.to_string())?;
     let mut rows = Vec::new();

@@ -13,7 +13,7 @@
 //!
 //! Regimes follow each other in this order, each for `regime_s`, for all instruments at once, so that at a known time a
 //! feature stops telling anything and another begins to. Trades are from orders refilled at once, so that they leave no
-//! mark in the sizes. In busy times, a quarter of all, prices move three times as often.
+//! mark in the sizes. In busy times, a quarter of all, prices move twice as often.
 //!
 //! Time moves in steps, a message of depth for each instrument in each. Randomness is a hash of (seed, what for, who,
 //! which step); all arithmetic is on integers.
@@ -25,7 +25,7 @@ const PRICE_START: i64 = 10_000;
 /// How far `flow`, `trades` and `lead` reach.
 const FULL: i64 = 100;
 /// In a thousand steps, how often a price moves when it is calm.
-const MOVES: u64 = 80;
+const MOVES: u64 = 250;
 /// In a hundred steps, how often there is a trade.
 const TRADES: u64 = 40;
 const SIZE_MAX: i64 = 300;
@@ -209,7 +209,7 @@ impl Market {
             _ => own.flow,
         };
         let busy = self.draw_at(For::Busy, 0, (self.micros(self.step) / 5_000_000) as u64).is_multiple_of(4);
-        if self.draw(For::Move, who) % 1000 >= MOVES * if busy { 3 } else { 1 } {
+        if self.draw(For::Move, who) % 1000 >= MOVES * if busy { 2 } else { 1 } {
             return 0;
         }
         let up = 5_000 + driver * self.options.signal / 2;
