@@ -9,6 +9,7 @@ mod assignment;
 mod auction;
 mod commit;
 mod csv;
+mod features;
 mod feed;
 mod http;
 mod latency;
@@ -79,6 +80,10 @@ pub const BENCHES: &[(&str, &str)] = &[
         "auction",
         "MOHAF's published run and what its problem allows, on recorded data; a request's coming, against sorting anew.",
     ),
+    (
+        "features",
+        "The standard features of a recorded book and the moments of their vectors, against a bare rank-1 update of a matrix.",
+    ),
 ];
 
 /// Runs a bench and prints its figures on standard output.
@@ -95,6 +100,7 @@ pub fn run(name: &str, options: &Options) -> Result<(), String> {
         "memory" => memory::run,
         "assignment" => assignment::run,
         "auction" => auction::run,
+        "features" => features::run,
         _ => {
             let names: Vec<&str> = BENCHES.iter().map(|(n, _)| *n).collect();
             return Err(format!("there is no bench `{name}`; there are {}", names.join(", ")));
@@ -119,6 +125,7 @@ mod tests {
             recovery::PIPELINE.to_owned(),
             memory::PIPELINE.to_owned(),
             auction::PIPELINE.to_owned(),
+            features::pipeline(),
         ];
         for text in pipelines {
             subject::plan(&PathBuf::new(), &text).unwrap();
