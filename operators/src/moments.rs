@@ -118,18 +118,18 @@ impl Moments {
         if self.is_uniform {
             let share = newest / self.weight;
             let rest = 1.0 - share;
-            for i in 0..self.n {
-                let deviation = x[i] - self.means[i];
+            for (i, x) in x.iter().enumerate() {
+                let deviation = x - self.means[i];
                 self.weights[i] = self.weight;
                 self.means[i] += deviation * share;
                 self.before[i] = deviation * newest;
                 self.after[i] = deviation * rest;
             }
         } else {
-            for i in 0..self.n {
+            for (i, x) in x.iter().enumerate() {
                 self.weights[i] += newest;
                 let share = newest / self.weights[i];
-                let deviation = x[i] - self.means[i];
+                let deviation = x - self.means[i];
                 self.means[i] += deviation * share;
                 self.before[i] = deviation * newest;
                 self.after[i] = deviation * (1.0 - share);
@@ -145,7 +145,7 @@ impl Moments {
             self.absent = vec![Tile::default(); self.products.len()];
         }
         let is_missing = |i: usize| x[i].is_nan() || x[i].abs() > GREATEST;
-        for i in 0..n {
+        for (i, x) in x.iter().enumerate() {
             if is_missing(i) {
                 (self.before[i], self.after[i]) = (0.0, 0.0);
                 // Of a pair both of which are missing, one counts it.
@@ -157,7 +157,7 @@ impl Moments {
             }
             self.weights[i] += newest;
             let share = newest / self.weights[i];
-            let deviation = x[i] - self.means[i];
+            let deviation = x - self.means[i];
             self.means[i] += deviation * share;
             self.before[i] = deviation * newest;
             self.after[i] = deviation * (1.0 - share);
@@ -313,6 +313,7 @@ fn int(bytes: &mut &[u8]) -> Option<u64> {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_range_loop, reason = "definitions have indices")]
 mod tests {
     use super::*;
 

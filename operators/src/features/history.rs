@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::SchemaRef;
 use engine::operator::{Context, HistoryOperator};
 use types::{Delta, SEQ, Type};
@@ -209,9 +210,12 @@ impl Watcher {
         columns.push(Arc::new(TimestampMicrosecondArray::from(told.at.clone()).with_timezone("UTC")));
         let wide = self.features.features.len() + 2;
         for column in 0..wide {
-            let numbers = told.numbers[column..].iter().step_by(wide);
-            let column: Float64Array = numbers.map(|v| (!v.is_nan()).then_some(*v)).collect();
-            columns.push(Arc::new(column) as ArrayRef);
+            let mut numbers: Vec<f64> = told.numbers[column..].iter().step_by(wide).copied().collect();
+            let has_nulls = numbers.iter().any(|v| v.is_nan());
+            let valid = has_nulls.then(|| numbers.iter().map(|v| !v.is_nan()).collect::<NullBuffer>());
+            // What a null hides is the same everywhere.
+            numbers.iter_mut().filter(|v| v.is_nan()).for_each(|v| *v = 0.0);
+            columns.push(Arc::new(Float64Array::new(numbers.into(), valid)) as ArrayRef);
         }
         if !told.seqs.is_empty() {
             columns.push(Arc::new(Int64Array::from(told.seqs.clone())));

@@ -104,8 +104,8 @@ kinds! {
     Return "return" "(span)" [Span] "ln m − ln m′, m′ the mid that far back", "bp", "";
     Volatility "volatility" "(span)" [Span] "√Σ r² over the window, r the return of one tick", "bp", "Andersen and Bollerslev 1998";
     EwVolatility "ew_volatility" "(half_life)" [HalfLife] "√ of r² forgotten: of its mean a tick, or by time of its rate", "bp, bp / √s", "RiskMetrics 1996";
-    Bipower "bipower" "(span)" [Span] "√(π/2 · Σ |r_n| |r_n−1|) over the window", "bp", "Barndorff-Nielsen and Shephard 2004";
-    JumpShare "jump_share" "(span)" [Span] "max(0, 1 − π/2 · Σ |r_n| |r_n−1| / Σ r²); null if nothing moved", "0 to 1", "as above";
+    Bipower "bipower" "(span)" [Span] "√(π/2 · Σ abs(r_n · r_n−1)) over the window", "bp", "Barndorff-Nielsen and Shephard 2004";
+    JumpShare "jump_share" "(span)" [Span] "max(0, 1 − π/2 · Σ abs(r_n · r_n−1) / Σ r²); null if nothing moved", "0 to 1", "as above";
     Range "range" "(span)" [Span] "(greatest m − least m) / m over the window", "bp", "Parkinson 1980";
     Position "position" "(span)" [Span] "(m − least m) / (greatest m − least m) over the window; null if m stood still", "0 to 1", "";
     KyleLambda "kyle_lambda" "(span, half_life)" [Span, HalfLife] "the slope of return(span) on trade_flow(span), least squares with forgetting", "bp / size", "Kyle 1985";

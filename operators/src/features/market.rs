@@ -324,7 +324,7 @@ impl Market {
             Fact::Happened(what) => f64::from(u8::from(self.happened[what as usize])),
             Fact::Since(what) => match self.last[what as usize] {
                 NEVER => f64::NAN,
-                last => (self.at - last) as f64 / 1e6,
+                last => self.at.saturating_sub(last) as f64 / 1e6,
             },
             Fact::PriceRun => self.price_run,
             Fact::TradeRun => self.trade_run,

@@ -12,6 +12,7 @@ pub mod kinds;
 mod manual;
 pub mod market;
 mod model;
+mod model_past;
 mod options;
 mod ring;
 mod rows;

@@ -166,9 +166,7 @@ impl Features {
             text += &format!("; behind {}", leader.name.join(", "));
         }
         text += &format!("; bids {}; asks {}", levels(&self.columns.bids), levels(&self.columns.asks));
-        for (what, column) in [("healthy", self.columns.healthy.as_slice())] {
-            text += &format!("; {what} {}", list(column));
-        }
+        text += &format!("; healthy {}", list(self.columns.healthy.as_slice()));
         text += &format!("; trades {}", list(self.columns.trade.as_ref().map_or(&[], |t| t)));
         text + &format!("; flows {}", list(self.columns.flows.as_ref().map_or(&[], |t| t)))
     }

@@ -94,7 +94,7 @@ impl Sum {
     /// not full or a value in it is not defined.
     #[inline]
     pub fn take(&mut self, ring: &Ring, tick: u64, window: Window) -> f64 {
-        self.add(ring.at(tick), tick, 1.0);
+        self.add(ring.at(tick), tick);
         while self.from < window.start {
             let old = ring.at(self.from);
             if !old.is_nan() && old != 0.0 {
@@ -112,11 +112,11 @@ impl Sum {
         }
     }
 
-    fn add(&mut self, value: f64, tick: u64, sign: f64) {
+    fn add(&mut self, value: f64, tick: u64) {
         if value.is_nan() {
             self.undefined = tick + 1;
         } else if value != 0.0 {
-            self.sum.add(value * sign);
+            self.sum.add(value);
             self.rounded = None;
         }
     }
@@ -130,7 +130,7 @@ impl Sum {
     pub fn restore(ring: &Ring, tick: u64, window: Window) -> Sum {
         let mut sum = Sum::empty(window.start);
         for tick in window.start..=tick {
-            sum.add(ring.at(tick), tick, 1.0);
+            sum.add(ring.at(tick), tick);
         }
         sum
     }

@@ -127,11 +127,6 @@ impl FeatureSet {
         &self.outputs
     }
 
-    /// Whether there was no tick since the last break.
-    pub fn is_broken(&self) -> bool {
-        self.born == self.next
-    }
-
     /// When the last tick was, if there was one.
     pub fn last_at(&self) -> Option<i64> {
         (self.next > 0).then_some(self.last_at)
@@ -190,13 +185,13 @@ impl FeatureSet {
                 }
             }
         }
-        let passed = if is_first { 0 } else { at - self.last_at };
+        let passed = if is_first { 0 } else { at.saturating_sub(self.last_at) };
         for (forget, span) in self.forgets.iter_mut().zip(&graph.half_lives) {
             match span {
                 Span::Ticks(ticks) => forget.is_warm = number + 1 - self.born >= *ticks,
                 Span::Micros(micros) => {
                     forget.share = if passed == 0 { 1.0 } else { libm::exp2(-(passed as f64 / *micros as f64)) };
-                    forget.is_warm = at - self.first_at >= *micros;
+                    forget.is_warm = at.saturating_sub(self.first_at) >= *micros;
                 }
             }
         }
