@@ -141,6 +141,7 @@ fn plan() -> Plan {
             operator: "pass".into(),
             plan: step,
             origin: Origin::Recomputed,
+            keeps_streams: true,
         }],
         tests: Vec::new(),
         concealed: engine::pipeline::Concealed::default(),

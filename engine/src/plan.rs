@@ -59,7 +59,11 @@ impl Plan {
             .into_iter()
             .map(|s| {
                 let inputs: Vec<&str> = s.plan.inputs.iter().map(|i| i.relation.as_str()).collect();
-                json!([s.name, s.operator, s.plan.detail, inputs, s.relations().collect::<Vec<_>>()])
+                let relations = s.relations().collect::<Vec<_>>();
+                match s.keeps_streams {
+                    true => json!([s.name, s.operator, s.plan.detail, inputs, relations]),
+                    false => json!([s.name, s.operator, s.plan.detail, inputs, relations, "streams pass by"]),
+                }
             })
             .collect();
         format!("{:032x}", xxh3_128(json!(["plan 1", sources, steps]).to_string().as_bytes()))
@@ -73,7 +77,7 @@ impl Plan {
             kind: RelationKind::Table,
             schema: &s.schema,
         });
-        let views = self.steps.iter().flat_map(PlannedStep::relations);
+        let views = self.steps.iter().flat_map(PlannedStep::stored_relations);
         tables.chain(views.map(|(name, schema)| PlannedRelation { name, kind: RelationKind::View, schema })).collect()
     }
 
@@ -288,6 +292,9 @@ pub struct PlannedStep {
     /// Whether after a restart its outputs come from the store (persistent steps), from its inputs anew
     /// (`Recomputed`), or not at all (rows passing by).
     pub origin: Origin,
+    /// Whether the streams among its outputs are stored: always unless the file says `keep_streams = false`; even then
+    /// when a step needs them whole after a restart.
+    pub keeps_streams: bool,
 }
 
 impl PlannedStep {
@@ -297,6 +304,11 @@ impl PlannedStep {
             let name = o.suffix.map_or_else(|| self.name.clone(), |s| format!("{}.{s}", self.name));
             (name, &o.schema)
         })
+    }
+
+    /// Those of them that are stored.
+    pub fn stored_relations(&self) -> impl Iterator<Item = (String, &Schema)> {
+        self.relations().filter(|(_, schema)| self.keeps_streams || !schema.append_only)
     }
 }
 

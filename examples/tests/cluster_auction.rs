@@ -2,17 +2,24 @@
 //! in the end the views are the same bytes on any number of workers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::ops::Bound::Unbounded;
 use std::path::Path;
 
 use engine::catalogue::Row;
 use engine::{Plan, testing};
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use storage::Temporary;
 use testkit::recorded_data;
 use types::{Epoch, RowCodec, Schema, Value};
 
 /// (workers, rows of an epoch at most)
-const RUNS: [(usize, usize); 3] = [(1, 5_000), (2, 9_000), (4, 30_000)];
+const RUNS: [(usize, usize); 3] = [(1, 20_000), (2, 30_000), (4, 50_000)];
+/// The model of the auction of tasks sorts millions of pairs: it is asked at every so many epochs, and the last.
+const TASKS_MODEL_EVERY: u64 = 8;
 
 /// Demands and capacities are rounded to multiples of this.
 const SCALE: f64 = 1e-9;
@@ -50,8 +57,12 @@ impl Relation {
         }
     }
 
-    fn keys(&self, name: &str) -> BTreeSet<i64> {
-        let keys: BTreeSet<i64> = self.rows.iter().map(|row| self.int(row, name)).collect();
+    fn key(&self, row: &Row, names: &[&str]) -> Vec<i64> {
+        names.iter().map(|name| self.int(row, name)).collect()
+    }
+
+    fn keys(&self, names: &[&str]) -> BTreeSet<Vec<i64>> {
+        let keys: BTreeSet<Vec<i64>> = self.rows.iter().map(|row| self.key(row, names)).collect();
         assert_eq!(keys.len(), self.rows.len(), "a row each");
         keys
     }
@@ -72,99 +83,184 @@ fn read(plan: &Plan, store: &Temporary, epoch: Epoch, name: &str) -> Relation {
 /// What an auction is held over, and what came of it: nobody is lost, nothing is overfull, nobody pays too much.
 struct Check<'a> {
     at: String,
-    /// By job: class and budget; without them who asks is not compared.
-    requests: Option<BTreeMap<i64, (i64, f64)>>,
-    allocations: &'a Relation,
-    rejections: &'a Relation,
-    prices: &'a Relation,
-    payments: &'a Relation,
+    /// The columns of the views that say whose request it is.
+    key: &'a [&'a str],
+    /// By request: class and budget; without them who asks is not compared.
+    requests: Option<BTreeMap<Vec<i64>, (i64, f64)>>,
+    /// By machine: class and capacity.
+    machines: BTreeMap<i64, (i64, f64)>,
+    /// Allocations, rejections, prices, payments.
+    views: [Relation; 4],
 }
 
 impl Check<'_> {
-    fn hold(&self, machines: &BTreeMap<i64, (i64, f64)>) {
+    fn hold(&self) {
         let at = &self.at;
-        let (served, rejected) = (self.allocations.keys("request_job"), self.rejections.keys("request_job"));
+        let [allocations, rejections, prices, payments] = &self.views;
+        let (served, rejected) = (allocations.keys(self.key), rejections.keys(self.key));
         assert!(served.is_disjoint(&rejected), "{at}: served and rejected");
-        assert_eq!(self.payments.keys("request_job"), served, "{at}: a payment for each that is served");
+        assert_eq!(payments.keys(self.key), served, "{at}: a payment for each that is served");
         if let Some(requests) = &self.requests {
-            let asked: BTreeSet<i64> = requests.keys().copied().collect();
+            let asked: BTreeSet<Vec<i64>> = requests.keys().cloned().collect();
             assert_eq!(&served | &rejected, asked, "{at}: everybody is served or rejected");
         }
         let mut used: BTreeMap<i64, (f64, i64)> = BTreeMap::new();
-        let price = self.prices.rows.iter();
-        let price: BTreeMap<i64, f64> =
-            price.map(|r| (self.prices.int(r, "resource_machine"), self.prices.float(r, "price"))).collect();
-        let budget = self.payments.rows.iter();
-        let budget: BTreeMap<i64, (f64, f64)> = budget
-            .map(|r| {
-                let of = |name| self.payments.float(r, name);
-                (self.payments.int(r, "request_job"), (of("budget"), of("payment")))
-            })
-            .collect();
-        for row in &self.allocations.rows {
-            let int = |name| self.allocations.int(row, name);
-            let (job, machine, demand) =
-                (int("request_job"), int("resource_machine"), self.allocations.float(row, "demand"));
+        let price = prices.rows.iter().map(|r| (prices.int(r, "resource_machine"), prices.float(r, "price")));
+        let price: BTreeMap<i64, f64> = price.collect();
+        let paid = payments.rows.iter().map(|r| {
+            let of = |name| payments.float(r, name);
+            (payments.key(r, self.key), (of("budget"), of("payment")))
+        });
+        let paid: BTreeMap<Vec<i64>, (f64, f64)> = paid.collect();
+        for row in &allocations.rows {
+            let request = allocations.key(row, self.key);
+            let (machine, demand) = (allocations.int(row, "resource_machine"), allocations.float(row, "demand"));
             let sum = used.entry(machine).or_default();
             *sum = (sum.0 + demand, sum.1 + 1);
-            let (budget, payment) = budget[&job];
-            assert!(price[&machine] * demand <= budget, "{at}: {job} cannot pay {machine}");
-            assert!((0.0..=budget).contains(&payment), "{at}: {job} pays {payment} of {budget}");
+            let (budget, payment) = paid[&request];
+            assert!(price[&machine] * demand <= budget, "{at}: {request:?} cannot pay {machine}");
+            assert!((0.0..=budget).contains(&payment), "{at}: {request:?} pays {payment} of {budget}");
             if let Some(requests) = &self.requests {
-                assert_eq!(requests[&job], (machines[&machine].0, budget), "{at}: {job} on {machine}");
+                assert_eq!(requests[&request], (self.machines[&machine].0, budget), "{at}: {request:?} on {machine}");
             }
         }
-        for (machine, (demand, jobs)) in used {
-            let capacity = machines[&machine].1;
-            assert!(demand <= capacity + SCALE * (jobs + 1) as f64, "{at}: {machine} has {demand} of {capacity}");
+        for (machine, (demand, holders)) in used {
+            let capacity = self.machines[&machine].1;
+            assert!(demand <= capacity + SCALE * (holders + 1) as f64, "{at}: {machine} has {demand} of {capacity}");
         }
+    }
+
+    /// Whether some were served and some were not.
+    fn is_contested(&self) -> bool {
+        self.views[..2].iter().all(|view| !view.rows.is_empty())
     }
 }
 
+const VIEWS: [&str; 4] = ["", ".rejections", ".prices", ".payments"];
+
+/// Checks every epoch of a run.
 fn check_epochs(plan: &Plan, ended: &Temporary, is_held_to_model: bool) {
-    let step = &plan.steps.iter().find(|s| s.name == "placement").expect("it is in the file").plan;
     let (first, last) = (ended.store().since().max(1), ended.store().published());
     assert!(first <= 1 && last > 10, "epochs {first} to {last}: all of them, and not few");
-    let mut contested = 0;
+    let mut contested = [0; 2];
     for epoch in first..=last {
         let read = |name: &str| read(plan, ended, epoch, name);
-        let (requests, machines) = (read("requests"), read("machines"));
-        let views = ["placement", "placement.rejections", "placement.prices", "placement.payments"].map(read);
-        let by_job =
-            |row: &Row| (requests.int(row, "job"), (requests.int(row, "class"), requests.float(row, "budget")));
+        let machines = read("machines");
         let by_machine =
             |row: &Row| (machines.int(row, "machine"), (machines.int(row, "class"), machines.float(row, "capacity")));
         let known: BTreeMap<i64, (i64, f64)> = machines.rows.iter().map(by_machine).collect();
-        let [allocations, rejections, prices, payments] = &views;
-        let at = format!("placement at epoch {epoch}");
-        let asked = Some(requests.rows.iter().map(by_job).collect());
-        Check { at, requests: asked, allocations, rejections, prices, payments }.hold(&known);
-        contested += usize::from(!rejections.rows.is_empty() && !allocations.rows.is_empty());
-        let running = ["running", "running.rejections", "running.prices", "running.payments"].map(read);
-        let [allocations, rejections, prices, payments] = &running;
-        let at = format!("running at epoch {epoch}");
+        let over_tables = [
+            ("placement", "requests", &["job"][..], &["request_job"][..], 1),
+            (
+                "task_placement",
+                "live_tasks_asking",
+                &["job", "task"],
+                &["request_job", "request_task"],
+                TASKS_MODEL_EVERY,
+            ),
+        ];
+        for (place, (step, asking, own_key, key, model_every)) in over_tables.into_iter().enumerate() {
+            let requests = read(asking);
+            let by_key =
+                |row: &Row| (requests.key(row, own_key), (requests.int(row, "class"), requests.float(row, "budget")));
+            let check = Check {
+                at: format!("{step} at epoch {epoch}"),
+                key,
+                requests: Some(requests.rows.iter().map(by_key).collect()),
+                machines: known.clone(),
+                views: VIEWS.map(|suffix| read(&format!("{step}{suffix}"))),
+            };
+            check.hold();
+            contested[place] += usize::from(check.is_contested());
+            if is_held_to_model && (epoch % model_every == 0 || epoch == last) {
+                is_its_model(plan, step, &[requests.rows, machines.rows.clone()], epoch, &read);
+            }
+        }
         // Its machines come and go by event time: what each holds is the same.
+        let views = VIEWS.map(|suffix| read(&format!("running{suffix}")));
+        let prices = &views[2];
         let row = |row: &Row| {
             let machine = prices.int(row, "resource_machine");
             (machine, (prices.int(row, "resource_class"), prices.float(row, "capacity")))
         };
-        let known: BTreeMap<i64, (i64, f64)> = prices.rows.iter().map(row).collect();
-        Check { at, requests: None, allocations, rejections, prices, payments }.hold(&known);
-        if is_held_to_model {
-            let told = (step.model)(&[requests.rows, machines.rows]);
-            for (output, mut told) in step.outputs.iter().zip(told) {
-                let name = output.suffix.map_or("placement".to_owned(), |suffix| format!("placement.{suffix}"));
-                let mut got = read(&name).rows;
-                got.sort();
-                told.sort();
-                assert_eq!(got.len(), told.len(), "`{name}` at epoch {epoch}: rows");
-                for (got, told) in got.iter().zip(&told) {
-                    assert_eq!(got, told, "`{name}` at epoch {epoch}");
-                }
-            }
+        let machines = prices.rows.iter().map(row).collect();
+        let at = format!("running at epoch {epoch}");
+        Check { at, key: &["request_job"], requests: None, machines, views }.hold();
+    }
+    assert!(contested.iter().all(|n| *n > 10), "too few epochs in which some were served and some not: {contested:?}");
+}
+
+/// Every view of a step is what its model says of these inputs.
+fn is_its_model(plan: &Plan, step: &str, inputs: &[Vec<Row>], epoch: Epoch, read: &dyn Fn(&str) -> Relation) {
+    let planned = &plan.steps.iter().find(|s| s.name == step).expect("it is in the file").plan;
+    for (output, mut told) in planned.outputs.iter().zip((planned.model)(inputs)) {
+        let name = output.suffix.map_or(step.to_owned(), |suffix| format!("{step}.{suffix}"));
+        let mut got = read(&name).rows;
+        got.sort();
+        told.sort();
+        assert_eq!(got.len(), told.len(), "`{name}` at epoch {epoch}: rows");
+        for (got, told) in got.iter().zip(&told) {
+            assert_eq!(got, told, "`{name}` at epoch {epoch}");
         }
     }
-    assert!(contested > 10, "there were too few epochs in which some were served and some were not");
+}
+
+/// The events of the trace's first minutes, few enough for a model that sorts every pair after each: at every epoch it
+/// says what the views say.
+#[test]
+fn event_by_event_the_trace_is_its_model_at_every_epoch() {
+    let Some(data) = recorded_data() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let jobs = folder.path().join("cluster/google_2011_job_events");
+    let tasks = folder.path().join("cluster/google_2011_task_events");
+    std::fs::create_dir_all(&jobs).unwrap();
+    std::fs::create_dir_all(&tasks).unwrap();
+    // Some that run at the start, and then what comes and finishes.
+    for (part, rows) in [("part-00000-of-00500.csv.gz", 400), ("part-00001-of-00500.csv.gz", 1_100)] {
+        head(&data.join("cluster/google_2011_job_events").join(part), &jobs.join(part), rows);
+    }
+    let part = "part-00000-of-00500.csv.gz";
+    head(&data.join("cluster/google_2011_task_events").join(part), &tasks.join(part), 1);
+    for workers in [1, 2] {
+        let mut plan = trace(folder.path());
+        // To be read by the model.
+        plan.sources.iter_mut().find(|s| s.name == "machine_events").expect("it is in the file").stored = true;
+        plan.settings.epoch_rows_max = 100;
+        plan.settings.epoch_interval_ms = 60_000;
+        plan.settings.retain_epochs = 100_000;
+        let stores = folder.path().join(format!("{workers}"));
+        std::fs::create_dir_all(&stores).unwrap();
+        let ended = testing::to_end(plan.clone(), workers, &stores).unwrap();
+        let last = ended.store().published();
+        let mut held = 0;
+        for epoch in ended.store().since().max(1)..=last {
+            let read = |name: &str| read(&plan, &ended, epoch, name);
+            // What the watermark has not passed, the step has not seen.
+            let remap = ended.store().remap(epoch).unwrap().expect("an epoch has its remap");
+            let passed = remap.watermark(["job_events", "machine_events"]);
+            let seen = |name: &str| {
+                let relation = read(name);
+                let at = relation.schema.event_time.expect("events have times");
+                let mut rows = relation.rows;
+                rows.retain(|row| matches!(&row[at], Value::Time(t) if *t < passed));
+                rows.sort_by_key(|row| (row[at].clone(), row[row.len() - 1].clone()));
+                rows
+            };
+            is_its_model(&plan, "running", &[seen("machine_events"), seen("asking")], epoch, &read);
+            held += usize::from(!read("running").rows.is_empty() && !read("running.rejections").rows.is_empty());
+        }
+        assert!(held > 5, "{held} of {last} epochs have some served and some not");
+    }
+}
+
+/// The first rows of a compressed file as a file of their own.
+fn head(from: &Path, to: &Path, rows: usize) {
+    let lines = BufReader::new(GzDecoder::new(File::open(from).unwrap())).lines().take(rows);
+    let mut out = GzEncoder::new(File::create(to).unwrap(), Compression::fast());
+    for line in lines {
+        writeln!(out, "{}", line.unwrap()).unwrap();
+    }
+    out.finish().unwrap();
 }
 
 #[test]

@@ -308,9 +308,10 @@ fn optimal_is_near_a_bound_that_can_be_checked() {
     near_optimal("", 0.5135, 0.5145);
 }
 
-/// Somebody who is worth `truth` served says something else: is there a lie that leaves more?
+/// Somebody to whom being served is worth its budget says something else: is there a lie that leaves more?
 ///
-/// Every instance is held once as it is and once for each lie; utilities are compared exactly.
+/// Lies are bids of any kind, and to ask for more than one needs. Every instance is held once as it is and once for each
+/// lie; utilities are compared exactly.
 fn no_lie_pays(name: &str, mut auction: Auction, instances: u64) {
     let mut lies = 0;
     let (mut served, mut won_by_lying, mut lost_by_lying) = (0, 0, 0);
@@ -334,9 +335,16 @@ fn no_lie_pays(name: &str, mut auction: Auction, instances: u64) {
         // Near what is paid, near the truth, near others' bids, and anywhere.
         let other = number(&requests[random.below(requests.len())][BUDGET]);
         let pivot = random.of(&[honest.unwrap_or(truth), truth, other]);
-        for lie in [pivot.next_up(), (pivot - f64::EPSILON).max(0.0), random.below(900) as f64 / 100.0, truth * 3.0] {
-            let mut told = requests[liar].clone();
-            told[BUDGET] = Value::Float(lie);
+        let bids = [pivot.next_up(), (pivot - f64::EPSILON).max(0.0), random.below(900) as f64 / 100.0, truth * 3.0];
+        let mut told: Vec<Row> = bids.map(|lie| changed(&requests[liar], BUDGET, lie)).into();
+        // To ask for more than one needs, of capacity or of quality, would still serve; with another bid or the true one.
+        let more = number(&requests[liar][DEMAND]) + random.of(&[1.0 / 3.0, 0.1, 1e-9]);
+        told.push(changed(&requests[liar], DEMAND, more));
+        told.push(changed(&changed(&requests[liar], DEMAND, more), BUDGET, bids[2]));
+        if requests[liar][RELIABILITY_MIN] == Value::Null {
+            told.push(changed(&requests[liar], RELIABILITY_MIN, random.of(&[0.95, 0.96])));
+        }
+        for told in told {
             if told == requests[liar] {
                 continue;
             }
@@ -344,7 +352,7 @@ fn no_lie_pays(name: &str, mut auction: Auction, instances: u64) {
             let after = utility(&auction);
             assert!(
                 after <= before,
-                "{at}: {liar} is worth {truth}, says {lie} and has {after} instead of {before}\n{requests:?}\n{resources:?}"
+                "{at}: {liar} says {told:?} and has {after} instead of {before}\n{requests:?}\n{resources:?}"
             );
             let is_served = payment_of(&auction, liar).is_some();
             won_by_lying += i32::from(is_served && honest.is_none());
@@ -362,7 +370,15 @@ fn no_lie_pays(name: &str, mut auction: Auction, instances: u64) {
     assert!(lies >= 10_000 && served > 1_000 && won_by_lying > 100 && lost_by_lying > 100, "the lies are too tame");
 }
 
+const DEMAND: usize = 2;
 const BUDGET: usize = 3;
+const RELIABILITY_MIN: usize = 7;
+
+fn changed(row: &Row, column: usize, value: f64) -> Row {
+    let mut row = row.clone();
+    row[column] = Value::Float(value);
+    row
+}
 
 fn payment_of(auction: &Auction, request: usize) -> Option<f64> {
     let row = auction.view("payments").into_iter().find(|row| row["request_request"] == Value::Int(request as i64));
@@ -568,4 +584,29 @@ fn a_capacity_beyond_all_use_is_no_trouble() {
     let huge = offering(0, &[(1, Value::Float(1e18))]);
     auction.step(&insert(&[asking(1, &[]), asking(2, &[])]), &insert(&[huge]));
     assert_eq!(auction.view("").len(), 2);
+}
+
+#[test]
+fn who_takes_nothing_comes_to_a_resource_that_came_later() {
+    let (demand, priority, x) = (2, 4, 3);
+    let free = |id| asking(id, &[(demand, Value::Float(0.0)), (priority, Value::Float(0.0))]);
+    let cases = [
+        // One that holds nothing is enough for all of them, not for the first alone.
+        (vec![free(1), free(2), free(3)], vec![], offering(7, &[(1, Value::Float(0.0))])),
+        // And one that is full before their turn is still the best for them.
+        (vec![asking(1, &[]), free(2), free(3)], vec![offering(6, &[(x, Value::Float(150.0))])], {
+            offering(7, &[(1, Value::Float(0.5))])
+        }),
+    ];
+    for options in MECHANISMS {
+        for (requests, resources, later) in &cases {
+            let mut auction = Auction::new(options);
+            auction.step(&insert(requests), &insert(resources));
+            auction.step(&[], &[(later.clone(), 1)]);
+            let mut at_once = Auction::new(options);
+            let all: Vec<Row> = resources.iter().chain([later]).cloned().collect();
+            at_once.step(&insert(requests), &insert(&all));
+            assert_eq!(auction.views, at_once.views, "{options}");
+        }
+    }
 }

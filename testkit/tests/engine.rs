@@ -93,6 +93,7 @@ fn plan(rows: i64, epoch_rows_max: usize) -> Plan {
         name: name.into(),
         operator: name.into(),
         origin,
+        keeps_streams: true,
         plan: StepPlan {
             inputs: vec![StepInput { relation: input.into(), route: Route::One }],
             outputs: vec![StepOutput { suffix: None, schema: schema.clone() }],

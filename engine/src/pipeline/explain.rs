@@ -31,7 +31,8 @@ pub fn text(plan: &Plan) -> String {
             line(&mut out, "reads", &format!("{}, {}", input.relation, route(plan, input)));
         }
         for (name, schema) in step.relations() {
-            line(&mut out, "maintains", &format!("{name} ({}), key {}", columns(schema), key(schema)));
+            let kept = if schema.append_only && !step.keeps_streams { ", passing by" } else { "" };
+            line(&mut out, "maintains", &format!("{name} ({}), key {}{kept}", columns(schema), key(schema)));
         }
         line(&mut out, "at restart", at_restart(step.origin));
     }

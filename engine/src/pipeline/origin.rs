@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::operator::StepKind;
 use crate::plan::{Origin, PlannedSource, PlannedStep, Route};
 
-/// Sets `stored` of append-only sources, and the origin of every step. Steps stand after what they read.
+/// Sets `stored` of append-only sources, `keeps_streams` and the origin of every step. Steps stand after what they read.
 pub(super) fn derive(sources: &mut [PlannedSource], steps: &mut [PlannedStep]) {
     loop {
         let needed = pass(sources, steps);
@@ -19,10 +19,14 @@ pub(super) fn derive(sources: &mut [PlannedSource], steps: &mut [PlannedStep]) {
         for source in sources.iter_mut().filter(|s| needed.contains(&s.name)) {
             source.stored = true;
         }
+        for step in steps.iter_mut().filter(|s| s.relations().any(|(name, _)| needed.contains(&name))) {
+            step.keeps_streams = true;
+        }
     }
 }
 
-/// One pass: the origin of every step as the sources stand, and the passing sources that are needed whole.
+/// One pass: the origin of every step as the sources stand, and what passes by and is needed whole: sources, and streams
+/// that steps with a state of their own make.
 fn pass(sources: &[PlannedSource], steps: &mut [PlannedStep]) -> BTreeSet<String> {
     let mut passing: BTreeMap<String, BTreeSet<String>> =
         sources.iter().filter(|s| !s.stored).map(|s| (s.name.clone(), BTreeSet::from([s.name.clone()]))).collect();
@@ -32,6 +36,10 @@ fn pass(sources: &[PlannedSource], steps: &mut [PlannedStep]) -> BTreeSet<String
         let from: BTreeSet<String> =
             inputs.iter().filter_map(|i| passing.get(&i.relation)).flatten().cloned().collect();
         step.origin = if step.plan.persistent {
+            if !step.keeps_streams {
+                let streams = step.relations().filter(|(_, schema)| schema.append_only);
+                passing.extend(streams.map(|(name, _)| (name.clone(), BTreeSet::from([name]))).collect::<Vec<_>>());
+            }
             Origin::Stored
         } else if passes_by(step) && inputs.iter().all(|i| passing.contains_key(&i.relation)) {
             passing.extend(step.relations().map(|(name, _)| (name, from.clone())).collect::<Vec<_>>());

@@ -111,6 +111,14 @@ fn learn(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<StepPla
     Some(step(vec![(name, Route::One)], vec![output], kind, String::new()))
 }
 
+/// A state, and a stream beside it.
+fn tell(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<StepPlan> {
+    let (name, schema) = relations.input(section, "input")?;
+    let output = Schema { append_only: false, ..schema.clone() };
+    let kind = StepKind::History(Arc::new(|| Box::new(Nothing)));
+    Some(step(vec![(name, Route::One)], vec![output, schema.clone()], kind, String::new()))
+}
+
 fn catalogue() -> Catalogue {
     const INPUT: OptionDef = option("input");
     let operator = |name, options, plan| OperatorDef { name, summary: "", doc: "", options, example: "", plan };
@@ -124,6 +132,7 @@ fn catalogue() -> Catalogue {
             operator("count", const { &[INPUT, option("by"), option("mode"), option("error")] }, count),
             operator("pair", const { &[option("left"), option("right")] }, pair),
             operator("learn", const { &[INPUT] }, learn),
+            operator("tell", const { &[INPUT] }, tell),
         ],
     }
 }
@@ -439,6 +448,23 @@ fn a_stream_is_stored_when_a_step_needs_it_whole() {
     assert_eq!(
         origins(&whole),
         [("a", Origin::Recomputed), ("b", Origin::Recomputed), ("c", Origin::Stored), ("d", Origin::Recomputed)]
+    );
+}
+
+#[test]
+fn a_stream_a_step_makes_passes_by_when_told_to_unless_it_is_needed_whole() {
+    let tell = "[steps.a]\noperator = \"tell\"\ninput = \"trips\"\n";
+    let learn = "[steps.b]\noperator = \"learn\"\ninput = \"a.rest\"\n";
+    let stored = |text: &str| -> Vec<String> { plan(text).relations().into_iter().map(|r| r.name).collect() };
+    assert_eq!(stored(&format!("{GOOD}{tell}{learn}")), ["drivers", "a", "a.rest", "b"]);
+    let passing = format!("{GOOD}{tell}keep_streams = false\n{learn}");
+    assert_eq!(stored(&passing), ["drivers", "a", "b"]);
+    assert_ne!(plan(&passing).fingerprint(), plan(&format!("{GOOD}{tell}{learn}")).fingerprint());
+    let count = "[steps.d]\noperator = \"count\"\ninput = \"a.rest\"\nby = \"id\"\n";
+    assert_eq!(stored(&format!("{passing}{count}")), ["drivers", "a", "a.rest", "b", "d", "d.rest"]);
+    check_added(
+        "[steps.a]\noperator = \"count\"\ninput = \"drivers\"\nby = \"area\"\nkeep_streams = false\n",
+        "16: [steps.a] `count` makes no streams here",
     );
 }
 

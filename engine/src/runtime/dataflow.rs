@@ -70,7 +70,10 @@ pub(super) fn build(
     for (index, planned) in start.plan.steps.iter().enumerate() {
         let outputs = self::step(scope, index, planned, &streams, start, relations, outbox)?;
         for ((name, schema), stream) in planned.relations().zip(outputs) {
-            let relation = relations.position(&name).expect("a view is stored");
+            let Some(relation) = relations.position(&name) else {
+                streams.insert(name, (stream, schema.clone()));
+                continue;
+            };
             let (stream, at_restore) = match planned.origin {
                 Origin::Stored => {
                     let (restore, restored) = scope.new_input::<Vec<Delta>>();

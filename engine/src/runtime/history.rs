@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
 use types::{ChangeSet, Delta, Epoch, Micros, RowCodec, Schema, WATERMARK_END};
 
@@ -71,32 +71,28 @@ impl Ordered {
     /// Takes an epoch's events and hands on those the watermark has passed. Gives what the operator made, its state
     /// writes with those of the wrapper.
     pub fn step(&mut self, deltas: Vec<Vec<Delta>>, epoch: Epoch, watermark: Micros) -> Made {
-        for (index, deltas) in deltas.iter().enumerate() {
-            let input = &self.inputs[index];
-            for delta in deltas {
-                debug_assert!(delta.is_insert_only(), "history is append-only");
-                let times = delta.column(input.event_time).as_primitive::<TimestampMicrosecondType>();
-                let (keys, values) = (input.codec.keys(&delta.rows), input.codec.values(&delta.rows));
-                let shards = input.sharder.shards(&delta.rows);
-                for i in 0..delta.len() {
-                    let place = (times.value(i), index as u8, keys.row(i).data().to_vec());
-                    let held = Held { value: values.row(i).data().to_vec(), shard: shards.at(i), stored: false };
-                    self.held.insert(place, held);
-                }
-            }
-        }
         let waiting =
             if watermark == WATERMARK_END { BTreeMap::new() } else { self.held.split_off(&(watermark, 0, Vec::new())) };
         let released = std::mem::replace(&mut self.held, waiting);
+        let due: Vec<Due> = (0..self.inputs.len())
+            .map(|index| self.due(index, deltas.get(index).map_or(&[], Vec::as_slice), &released, watermark))
+            .collect();
 
         let mut context = Context::new(epoch, watermark, self.outputs);
-        let events: Vec<(&Place, &Held)> = released.iter().collect();
-        for run in events.chunk_by(|a, b| a.0.1 == b.0.1) {
-            let index = run[0].0.1 as usize;
-            for piece in run.chunks(8192) {
-                let rows = piece.iter().map(|(place, held)| (place.2.as_slice(), held.value.as_slice()));
-                let rows = self.inputs[index].codec.decode(rows).expect("bytes of our own");
-                self.operator.apply(index, &rows, &mut context);
+        let mut next = vec![0; due.len()];
+        while let Some(index) = first(&due, &next, None) {
+            // A run: what comes before the next event of any other input.
+            let end = match first(&due, &next, Some(index)) {
+                Some(other) => {
+                    let (time, is_before) = (due[other].times[next[other]], index < other);
+                    due[index].times.partition_point(|t| *t < time || (*t == time && is_before))
+                }
+                None => due[index].times.len(),
+            };
+            while next[index] < end {
+                let rows = (end - next[index]).min(ROWS_AT_ONCE);
+                self.operator.apply(index, &due[index].rows.slice(next[index], rows), &mut context);
+                next[index] += rows;
             }
         }
         self.operator.advance(&mut context);
@@ -115,6 +111,71 @@ impl Ordered {
         }
         (outputs, state, faults, gauges)
     }
+
+    /// What is due of an input: of the events that have just come, and of those that were held and are released. The
+    /// others are held. Most streams come in order, so that nothing is held, sorted or turned into bytes.
+    fn due(&mut self, index: usize, come: &[Delta], released: &BTreeMap<Place, Held>, watermark: Micros) -> Due {
+        debug_assert!(come.iter().all(Delta::is_insert_only), "history is append-only");
+        let input = &self.inputs[index];
+        let times_of = |rows: &RecordBatch| {
+            rows.column(input.event_time).as_primitive::<TimestampMicrosecondType>().values().to_vec()
+        };
+        let mut batches = Vec::with_capacity(come.len() + 1);
+        let held = released.iter().filter(|(place, _)| place.1 as usize == index);
+        let mut held = held.map(|(place, held)| (place.2.as_slice(), held.value.as_slice())).peekable();
+        if held.peek().is_some() {
+            batches.push(Delta::insert(input.codec.decode(held).expect("bytes of our own")));
+        }
+        for delta in come {
+            let times = times_of(&delta.rows);
+            let is_due = |t: Micros| t < watermark || watermark == WATERMARK_END;
+            if times.iter().all(|t| is_due(*t)) {
+                batches.push(delta.clone());
+                continue;
+            }
+            let (due, early): (Vec<u32>, Vec<u32>) = (0..times.len() as u32).partition(|i| is_due(times[*i as usize]));
+            batches.push(delta.take(&due));
+            let early = delta.take(&early).rows;
+            let (times, shards) = (times_of(&early), input.sharder.shards(&early));
+            let (keys, values) = (input.codec.keys(&early), input.codec.values(&early));
+            for (i, time) in times.into_iter().enumerate() {
+                let place = (time, index as u8, keys.row(i).data().to_vec());
+                let held = Held { value: values.row(i).data().to_vec(), shard: shards.at(i), stored: false };
+                self.held.insert(place, held);
+            }
+        }
+        let Some(all) = Delta::concat(&batches) else {
+            return Due { times: Vec::new(), rows: RecordBatch::new_empty(input.codec.schema().arrow()) };
+        };
+        let times = times_of(&all.rows);
+        if times.is_sorted_by(|a, b| a < b) {
+            return Due { times, rows: all.rows };
+        }
+        let keys = input.codec.keys(&all.rows);
+        let place = |i: &u32| (times[*i as usize], keys.row(*i as usize));
+        let mut order: Vec<u32> = (0..times.len() as u32).collect();
+        if order.is_sorted_by_key(place) {
+            return Due { times, rows: all.rows };
+        }
+        order.sort_unstable_by(|a, b| place(a).cmp(&place(b)));
+        let rows = all.take(&order).rows;
+        Due { times: times_of(&rows), rows }
+    }
+}
+
+/// The events of an input that the watermark has passed, in order.
+struct Due {
+    times: Vec<Micros>,
+    rows: RecordBatch,
+}
+
+/// The operator is given no more rows than these in one call.
+const ROWS_AT_ONCE: usize = 8192;
+
+/// The input whose next event comes first, one input left out.
+fn first(due: &[Due], next: &[usize], without: Option<usize>) -> Option<usize> {
+    let left = (0..due.len()).filter(|i| Some(*i) != without && next[*i] < due[*i].times.len());
+    left.min_by_key(|i| (due[*i].times[next[*i]], *i))
 }
 
 /// The state key of a held event, in the order of history within its shard.

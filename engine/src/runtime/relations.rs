@@ -39,7 +39,7 @@ pub fn relation_specs(plan: &Plan) -> Vec<RelationSpec> {
         specs.push(RelationSpec { name: source.name.clone(), kind: RelationKind::Table, schema: json(&source.schema) });
     }
     for step in &plan.steps {
-        for (name, schema) in step.relations() {
+        for (name, schema) in step.stored_relations() {
             specs.push(RelationSpec { name, kind: RelationKind::View, schema: json(schema) });
         }
         if keeps_state(step) {
@@ -85,7 +85,7 @@ impl Relations {
         }
         let mut states = BTreeMap::new();
         for (index, step) in plan.steps.iter().enumerate() {
-            for (name, schema) in step.relations() {
+            for (name, schema) in step.stored_relations() {
                 readable.push(Relation {
                     id: id(&name),
                     name,
