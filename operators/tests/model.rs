@@ -712,6 +712,12 @@ fn feature_selection() {
         0..30,
     );
     check(
+        "selection that drifts",
+        "half_life_events = 30\nwarmup_events = 10\nhorizon_events = 1\nthreshold_unit = \"relative\"\n\
+         drift = \"page_hinkley\"\npage_hinkley_tolerance = 0\npage_hinkley_threshold = 0.1",
+        0..30,
+    );
+    check(
         "selection of what is significant",
         "half_life_events = 1\nwarmup_events = 7\nhorizon_events = 1\nsignificance = 0.5\ncorrelation_max = 0.3\n\
          adwin_delta = 1\ninstrument = [\"coarse\"]\nfeatures = [\"fine\", \"other\", \"n\"]",

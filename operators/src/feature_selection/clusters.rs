@@ -98,13 +98,11 @@ impl Clusters {
         for (block, half_norms) in self.half_norms.iter().enumerate() {
             let mut products = [0.0; LANES];
             for (z, centres) in z.iter().zip(&self.centres[block * self.stride..][..self.stride]) {
-                for lane in 0..LANES {
-                    products[lane] += z * centres[lane];
-                }
+                products.iter_mut().zip(centres).for_each(|(product, centre)| *product += z * centre);
             }
-            for lane in 0..LANES {
+            for (lane, (half_norm, product)) in half_norms.iter().zip(&products).enumerate() {
                 // Half the square of the distance, less half that of the vector's length.
-                let far = half_norms[lane] - products[lane];
+                let far = half_norm - product;
                 if far < least {
                     (best, least) = (block * LANES + lane, far);
                 }
@@ -193,9 +191,7 @@ impl Clusters {
 fn square_of(vector: &[f64]) -> f64 {
     let mut lanes = [0.0; 4];
     for piece in vector.as_chunks::<4>().0 {
-        for lane in 0..4 {
-            lanes[lane] += piece[lane] * piece[lane];
-        }
+        lanes.iter_mut().zip(piece).for_each(|(lane, x)| *lane += x * x);
     }
     (lanes[0] + lanes[1]) + (lanes[2] + lanes[3])
 }

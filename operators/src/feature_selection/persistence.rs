@@ -129,7 +129,7 @@ mod tests {
         // Of halves it is 2/π asin r.
         for r in [0.2, 0.5, 0.8, 0.95, 0.99] {
             let exact = 2.0 / std::f64::consts::PI * f64::asin(r);
-            assert!((agreement(r, 2) - exact).abs() < 0.08, "{r}: {} is not {exact}", agreement(r, 2));
+            assert!((agreement(r, 2) - exact).abs() < 0.1, "{r}: {} is not {exact}", agreement(r, 2));
         }
     }
 

@@ -105,22 +105,20 @@ impl Referee {
     /// (Laplace).
     pub fn learn_classes(&mut self, classes: [f64; CLASSES], newest: f64) {
         let total = sum(&classes) / newest + CLASSES as f64;
-        for class in 0..CLASSES {
-            self.shares[class] = (classes[class] / newest + 1.0) / total;
-            self.priors[class] = libm::log(self.shares[class]);
-        }
+        self.shares = classes.map(|class| (class / newest + 1.0) / total);
+        self.priors = self.shares.map(libm::log);
     }
 
     /// Learns a feature's bins. Half a label more is thought of in each (H. Jeffreys).
     pub fn learn(&mut self, feature: usize, bins: &Bins, newest: f64) {
         self.of_cell[feature][..CELLS].copy_from_slice(&bins.of_cell);
         let mut totals = [0.0; CLASSES];
-        bins.weights.iter().for_each(|b| (0..CLASSES).for_each(|c| totals[c] += b[c]));
+        bins.weights.iter().flat_map(|bin| bin.iter().enumerate()).for_each(|(class, weight)| totals[class] += weight);
         let room = 0.5 * bins.weights.len() as f64;
         let table = &mut self.tables[feature * (self.bins + 1)..][..bins.weights.len()];
         for (row, weights) in table.iter_mut().zip(&bins.weights) {
-            for class in 0..CLASSES {
-                row[class] = libm::log((weights[class] / newest + 0.5) / (totals[class] / newest + room));
+            for ((log, weight), total) in row.iter_mut().zip(weights).zip(&totals) {
+                *log = libm::log((weight / newest + 0.5) / (total / newest + room));
             }
         }
     }

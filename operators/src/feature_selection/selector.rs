@@ -248,17 +248,16 @@ impl Selector {
         let (labels, overlap) = (sum(&classes), Overlap::new(self.rules.label.overlap(), count(&classes)));
         let moments = self.scale.moments();
         self.referee.learn_classes(classes, newest);
-        let mut shares = vec![None; n];
-        for j in 0..n {
-            let standing = &mut self.standings[j];
+        let mut shares: Vec<Option<f64>> = vec![None; n];
+        for (j, (standing, share)) in self.standings.iter_mut().zip(&mut shares).enumerate() {
             standing.variance = moments.variance(j);
             self.counts.bins(j, self.rules.bins, &mut self.bins);
             standing.relevance = relevance(&self.bins.weights, labels, worth, self.persistence.of(j), &overlap);
             self.referee.learn(j, &self.bins, newest);
             if varies(moments.mean(j), standing.variance, self.rules.variance_min) {
-                shares[j] = self.clusters.within(j);
+                *share = self.clusters.within(j);
             }
-            standing.one_minus_v = shares[j].map(|share| 1.0 - share);
+            standing.one_minus_v = share.map(|share| 1.0 - share);
         }
         let mut total = 0.0;
         shares.iter().flatten().for_each(|share| total += inverse(*share));
@@ -274,11 +273,14 @@ impl Selector {
         let verdicts = decide(&evidence, &active, |a, b| moments.correlation(a, b), &self.rules);
         for (j, (standing, verdict)) in self.standings.iter_mut().zip(verdicts).enumerate() {
             if verdict.is_active != standing.verdict.is_active {
-                let reason = match () {
-                    () if self.selections == 1 => Reason::First,
-                    () if verdict.redundant_with.is_some() => Reason::Redundant,
-                    () if is_drift => Reason::Drift,
-                    () => Reason::Score,
+                let reason = if self.selections == 1 {
+                    Reason::First
+                } else if verdict.redundant_with.is_some() {
+                    Reason::Redundant
+                } else if is_drift {
+                    Reason::Drift
+                } else {
+                    Reason::Score
                 };
                 self.changes.push(Change { feature: j, entered: verdict.is_active, reason });
                 standing.since = at;
