@@ -193,7 +193,7 @@ fn a_minibatch_may_be_computed_in_pieces() {
     let mut pieces = Job::new(&design, &network, &logistic);
     for units in 0..=pieces.units() {
         if units == 20 {
-            pieces.begin();
+            pieces.begin(true);
         }
         pieces.advance(units, first, &past, &slots, &network, &logistic);
     }

@@ -23,6 +23,9 @@ use super::views::{OUTPUTS, PREDICTIONS, outputs, probabilities, rows};
 use crate::groups::Groups;
 use crate::refusal::Refusal;
 
+/// The gauge of the mean loss of the last minibatches of the instruments that had events.
+const LOSS: &str = "loss";
+
 /// The model at work on the instruments of one worker.
 pub struct Predictor {
     model: Arc<OnlineModel>,
@@ -298,8 +301,12 @@ impl HistoryOperator for Predictor {
         self.emit_told(context);
         let (mut gone, mut come): ([Vec<Row>; OUTPUTS], [Vec<Row>; OUTPUTS]) = Default::default();
         let mut key = Vec::new();
+        let (mut losses, mut learned) = (0.0, 0);
         for number in std::mem::take(&mut self.touched) {
             let instrument = &mut self.instruments[number as usize];
+            if instrument.learner.steps > 0 {
+                (losses, learned) = (losses + instrument.learner.losses[0], learned + 1);
+            }
             instrument.is_touched = false;
             instrument.show(&self.names, &mut gone, &mut come);
             key.clear();
@@ -307,6 +314,9 @@ impl HistoryOperator for Predictor {
                 groups.key(number, &mut key);
             }
             instrument.store(&key, context);
+        }
+        if learned > 0 {
+            context.gauge(LOSS, losses / f64::from(learned));
         }
         for (view, (gone, come)) in gone.iter().zip(&come).enumerate() {
             if !gone.is_empty() {

@@ -39,6 +39,8 @@ pub struct Job {
     z: Vec<f32>,
     /// Units done.
     done: usize,
+    /// Whether pruned blocks have a gradient too.
+    is_whole: bool,
     /// The gradient of the network's parameters.
     pub gradient: Vec<f32>,
     /// The gradient of the control's parameters.
@@ -74,6 +76,7 @@ impl Job {
             g: vec![0.0; design.channels.max(4 * design.horizons.len())],
             z: vec![0.0; design.head_inputs()],
             done: 0,
+            is_whole: true,
             gradient: vec![0.0; network.parameters.len()],
             logistic_gradient: vec![0.0; logistic.parameters.len()],
             losses: [0.0; 2],
@@ -82,9 +85,9 @@ impl Job {
         }
     }
 
-    /// Begins anew.
-    pub fn begin(&mut self) {
-        self.done = 0;
+    /// Begins anew. What is pruned has a gradient only if it is asked for: where blocks may grow again.
+    pub fn begin(&mut self, is_whole: bool) {
+        (self.done, self.is_whole) = (0, is_whole);
     }
 
     /// All there is to do.
@@ -197,7 +200,8 @@ impl Job {
         self.losses[0] += loss_gradient(g, &classes, weight);
         let width = lanes(self.z.len());
         let gz = &mut self.heads[e * width..(e + 1) * width];
-        backward(&network.layout.head, &self.head_transposed, g, &self.z, &mut self.gradient, gz);
+        let kept = (!self.is_whole).then_some(&network.head);
+        backward(&network.layout.head, kept, &self.head_transposed, g, &self.z, &mut self.gradient, gz);
         // Every column of the window has its share of the average.
         gz[..channels].iter_mut().for_each(|g| *g *= share as f32);
 
@@ -240,7 +244,8 @@ impl Job {
         let l = self.lanes[b];
         let tapped = &self.tapped[b][i * l..(i + 1) * l];
         let gx = &mut self.tapped_gradient[b][i * l..(i + 1) * l];
-        backward(&block.matrix, &self.transposed[b], g, tapped, &mut self.gradient, gx);
+        let kept = (!self.is_whole).then_some(&network.mixes[b]);
+        backward(&block.matrix, kept, &self.transposed[b], g, tapped, &mut self.gradient, gx);
         for j in 0..block.kernel {
             let x = &self.values[b][(i + block.reach() - j * block.stride) * l..][..l];
             let taps = &mut self.gradient[block.taps + j * l..][..l];

@@ -79,6 +79,12 @@ impl Affine {
         !self.ends.is_empty()
     }
 
+    /// The inputs of the blocks listed of a group.
+    fn listed(&self, group: usize) -> &[u16] {
+        let from = if group == 0 { 0 } else { self.ends[group - 1] as usize };
+        &self.columns[from..self.ends[group] as usize]
+    }
+
     /// How many blocks are multiplied, and the bytes that are read.
     pub fn size(&self) -> (usize, usize) {
         (self.blocks.len(), 16 * (self.blocks.len() + self.bias.len()) + 2 * self.columns.len() + 4 * self.ends.len())
@@ -119,8 +125,17 @@ impl Affine {
 
 /// One pass back through a matrix: adds the gradient of weights and biases for outputs' gradient `g` at inputs `x`, and
 /// gives the inputs' gradient (unless there is no room for it), each the sum over outputs in ascending order. `transposed`
-/// has the weights by output: see [`transpose`].
-pub fn backward(matrix: &Matrix, transposed: &[f32], g: &[f32], x: &[f32], gradient: &mut [f32], gx: &mut [f32]) {
+/// has the weights by output: see [`transpose`]. With `kept` only its blocks have a gradient.
+pub fn backward(
+    matrix: &Matrix,
+    kept: Option<&Affine>,
+    transposed: &[f32],
+    g: &[f32],
+    x: &[f32],
+    gradient: &mut [f32],
+    gx: &mut [f32],
+) {
+    let kept = kept.filter(|affine| affine.is_listed());
     let (fours, _) = g.as_chunks::<4>();
     for (group, four) in fours.iter().enumerate() {
         // What the rectifier stopped adds nothing.
@@ -133,9 +148,21 @@ pub fn backward(matrix: &Matrix, transposed: &[f32], g: &[f32], x: &[f32], gradi
         }
         let row = &mut gradient[matrix.weights + 4 * group * matrix.inputs..][..4 * matrix.inputs];
         let (row, _) = row.as_chunks_mut::<4>();
-        for (cell, x) in row.iter_mut().zip(x) {
-            for l in 0..4 {
-                cell[l] += four[l] * x;
+        match kept {
+            None => {
+                for (cell, x) in row.iter_mut().zip(x) {
+                    for l in 0..4 {
+                        cell[l] += four[l] * x;
+                    }
+                }
+            }
+            Some(affine) => {
+                for c in affine.listed(group) {
+                    let (cell, x) = (&mut row[*c as usize], x[*c as usize]);
+                    for l in 0..4 {
+                        cell[l] += four[l] * x;
+                    }
+                }
             }
         }
     }

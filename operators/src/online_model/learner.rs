@@ -118,7 +118,7 @@ impl Learner {
     pub fn restored(&mut self) {
         self.network.make();
         self.logistic.make();
-        self.job.begin();
+        self.begin();
         self.is_stale = true;
     }
 
@@ -140,7 +140,7 @@ impl Learner {
             self.is_changed = true;
         }
         if !settled.came.is_empty() || !settled.left.is_empty() {
-            self.job.begin();
+            self.begin();
             self.is_stale = true;
         }
     }
@@ -218,8 +218,12 @@ impl Learner {
         }
     }
 
+    /// Begins the next minibatch.
+    fn begin(&mut self) {
+        self.job.begin(self.design.pruning.at(self.steps + 1).is_some());
+    }
+
     fn step(&mut self) {
-        self.job.begin();
         let Design { learning_rate, clip, pruning, .. } = *self.design;
         let logistic = &mut self.logistic;
         let is_learned = logistic.adam.step(&mut logistic.parameters, &self.job.logistic_gradient, learning_rate, clip);
@@ -238,6 +242,7 @@ impl Learner {
         self.losses = self.job.losses;
         self.network.make();
         self.logistic.make();
+        self.begin();
         self.is_changed = true;
         self.is_stale = true;
     }

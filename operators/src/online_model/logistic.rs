@@ -46,7 +46,7 @@ impl Logistic {
 
     /// Adds the gradient of one example, of whose logits it is `g`.
     pub fn backward(&self, g: &[f32], x: &[f32], gradient: &mut [f32]) {
-        backward(&self.matrix, &[], g, &x[..self.matrix.inputs], gradient, &mut []);
+        backward(&self.matrix, None, &[], g, &x[..self.matrix.inputs], gradient, &mut []);
     }
 
     /// A slot has another feature: what was learned of it is forgotten.

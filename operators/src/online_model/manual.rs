@@ -121,7 +121,12 @@ pub const OPTIONS: &[OptionDef] = &[
     option("regrow", "float64", Some("0.05"), "The share of kept blocks that gives way to others at each pruning."),
     option("trade_probability", "float64", Some("0.5"), "`evaluation` counts a trade above this probability."),
     option("seed", "integer", Some("0"), "The seed of initial weights."),
-    option("warm_start", "path", Some("nothing is known"), "An artefact every instrument begins with."),
+    option(
+        "warm_start",
+        "path",
+        Some("nothing is known"),
+        "An artefact every instrument begins with; a relative path is one from where the process was started.",
+    ),
 ];
 
 /// A pipeline.

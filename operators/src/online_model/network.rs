@@ -117,8 +117,10 @@ pub struct Network {
     pub parameters: Vec<f32>,
     /// By block of four whether it is kept.
     pub kept: Vec<bool>,
-    mixes: Vec<Affine>,
-    head: Affine,
+    /// By block what mixes its inputs.
+    pub mixes: Vec<Affine>,
+    /// The heads.
+    pub head: Affine,
 }
 
 impl Network {
