@@ -63,6 +63,11 @@ struct Rest {
 
 impl Chain {
     pub fn new(venue: Venue, chosen: Chosen) -> Chain {
+        Chain::with(venue, chosen, Pruning { sparsity: 0.7, after: 2_000, until: 4_000, every: 50, regrow: 0.05 })
+    }
+
+    /// With pruning as it is given.
+    pub fn with(venue: Venue, chosen: Chosen, pruning: Pruning) -> Chain {
         let features = standard(LEVELS);
         let count = features.len();
         let rest = Rest {
@@ -70,15 +75,11 @@ impl Chain {
             features: FeatureSet::new(Arc::new(Graph::new(&features))),
             tick: Tick { at: 0, bids: Vec::new(), asks: Vec::new(), trade: None, added: [0.0; 2], removed: [0.0; 2] },
             selector: selection::Selector::new(&selecting(count)),
-            learner: Learner::new(&Arc::new(learning(count, chosen != Chosen::All))),
+            learner: Learner::new(&Arc::new(Design { pruning, ..learning(count, chosen != Chosen::All) })),
             predictions: 0,
         };
-        Chain { rules: venue.rules(), course: Course::default(), rest }.begun()
-    }
-
-    fn begun(mut self) -> Chain {
-        self.course = Course::new(&self.rules);
-        self
+        let rules = venue.rules();
+        Chain { course: Course::new(&rules), rules, rest }
     }
 
     /// A whole message.
@@ -94,6 +95,11 @@ impl Chain {
     /// How many there were, of all horizons at once.
     pub fn predictions(&self) -> u64 {
         self.rest.predictions
+    }
+
+    /// The model as it stands.
+    pub fn learner(&self) -> &Learner {
+        &self.rest.learner
     }
 
     /// By horizon, of each model.

@@ -10,13 +10,15 @@ mod synthetic;
 
 use std::time::Instant;
 
-use operators::online_model::learner::MODELS;
+use operators::online_model::design::Pruning;
+use operators::online_model::learner::{Learner, MODELS};
+use operators::online_model::window::Window;
 
 use self::chain::{Chain, Chosen};
 use self::feed::Venue;
 use crate::Options;
 use crate::machine::Scratch;
-use crate::measure::{Samples, quantile};
+use crate::measure::{Rng, Samples, quantile};
 use crate::report::Report;
 
 /// From a message's records to the prediction it brings, for each message of a recorded market.
@@ -62,6 +64,7 @@ pub fn latency(options: &Options, _: &Scratch, report: &mut Report) -> Result<()
 /// Every model at every horizon over the synthetic exchange and recorded markets, judged before it learns.
 pub fn quality(options: &Options, scratch: &Scratch, report: &mut Report) -> Result<(), String> {
     synthetic::run(options, scratch, report)?;
+    pruned(options, report)?;
     for venue in Venue::ALL {
         let messages = feed::read(venue)?;
         let messages = &messages[..options.pick(messages.len(), messages.len() / 10)];
@@ -95,4 +98,58 @@ pub fn quality(options: &Options, scratch: &Scratch, report: &mut Report) -> Res
         }
     }
     Ok(())
+}
+
+/// The network dense, and with seven tenths of its blocks pruned between its 300th and 800th step.
+fn pruned(options: &Options, report: &mut Report) -> Result<(), String> {
+    let rules = |sparsity| Pruning { sparsity, after: 300, until: 800, every: 25, regrow: 0.05 };
+    let ways = [("dense", rules(0.0)), ("pruned", rules(0.7))];
+    let (mut f1, mut nanos): ([Samples; 2], [Samples; 2]) = Default::default();
+    let mut costs = [(0, 0); 2];
+    for venue in Venue::ALL {
+        let messages = feed::read(venue)?;
+        let messages = &messages[..options.pick(messages.len(), messages.len() / 10)];
+        for (way, (name, pruning)) in ways.iter().enumerate() {
+            report.progress(&format!("{}, {} messages, {name}", venue.name(), messages.len()));
+            let mut chain = Chain::with(venue, Chosen::All, *pruning);
+            messages.iter().for_each(|message| chain.take(message));
+            let horizons: Vec<f64> = chain.scores().map(|(_, scores)| scores[0].f1_macro()).collect();
+            f1[way].push(horizons.iter().sum::<f64>() / horizons.len() as f64);
+            costs[way] = chain.learner().network.cost();
+            for _ in 0..options.repetitions() {
+                nanos[way].push(inference(chain.learner()));
+            }
+        }
+    }
+    for (way, (name, _)) in ways.iter().enumerate() {
+        report.figure(&format!("macro_f1_{name}"), "", &f1[way]);
+        report.figure(&format!("ns_per_prediction_{name}"), "ns", &nanos[way]);
+        let mut once = |metric: &str, unit: &str, value: usize| {
+            let mut samples = Samples::default();
+            samples.push(value as f64);
+            report.figure(&format!("{metric}_{name}"), unit, &samples);
+        };
+        once("multiply_adds", "", costs[way].0);
+        once("bytes", "bytes", costs[way].1);
+    }
+    Ok(())
+}
+
+/// Nanoseconds for a new column and what it predicts, learning and everything before it left out.
+fn inference(learner: &Learner) -> f64 {
+    const COLUMNS: usize = 20_000;
+    let mut window = Window::new(&learner.design);
+    let mut logits = vec![0.0; 4 * learner.design.horizons.len()];
+    let mut random = Rng::new(1);
+    let inputs: Vec<f32> = (0..4_096).map(|_| (random.next() >> 40) as f32 / 8e6 - 1.0).collect();
+    let begin = Instant::now();
+    for column in 0..COLUMNS {
+        let next = window.next();
+        let from = column * 7 % (inputs.len() - next.len());
+        next.copy_from_slice(&inputs[from..from + next.len()]);
+        window.advance(&learner.network);
+        window.logits(&learner.network, &mut logits);
+    }
+    std::hint::black_box(&logits);
+    begin.elapsed().as_nanos() as f64 / COLUMNS as f64
 }
