@@ -100,9 +100,9 @@ pub fn quality(options: &Options, scratch: &Scratch, report: &mut Report) -> Res
     Ok(())
 }
 
-/// The network dense, and with seven tenths of its blocks pruned between its 300th and 800th step.
+/// The network dense, and with seven tenths of its blocks pruned between its 200th and 1,400th step.
 fn pruned(options: &Options, report: &mut Report) -> Result<(), String> {
-    let rules = |sparsity| Pruning { sparsity, after: 300, until: 800, every: 25, regrow: 0.05 };
+    let rules = |sparsity| Pruning { sparsity, after: 200, until: 1_400, every: 5, regrow: 0.02 };
     let ways = [("dense", rules(0.0)), ("pruned", rules(0.7))];
     let (mut f1, mut nanos): ([Samples; 2], [Samples; 2]) = Default::default();
     let mut costs = [(0, 0); 2];
