@@ -140,12 +140,12 @@ fn what_tells_where_prices_go_changes_with_the_regime() {
     for instrument in [1, 2] {
         for (regime, seen) in told(80, instrument).into_iter().enumerate() {
             for (feature, correlation) in seen.into_iter().enumerate() {
-                let expected = if feature == regime { correlation > 0.1 } else { correlation.abs() < 0.07 };
+                let expected = if feature == regime { correlation > 0.15 } else { correlation.abs() < 0.1 };
                 assert!(expected, "S0{}: regime {regime}, {seen:?}", instrument + 1);
             }
         }
         for seen in told(0, instrument) {
-            assert!(seen.iter().all(|c| c.abs() < 0.07), "without a signal: {seen:?}");
+            assert!(seen.iter().all(|c| c.abs() < 0.1), "without a signal: {seen:?}");
         }
     }
 }
