@@ -150,6 +150,7 @@ fn plan(reading: &Reading, entry: &Entry, catalogue: &Catalogue, known: &[(Strin
         section.finish(&listed, false);
         return None;
     }
+    let keeps_streams = section.boolean("keep_streams").unwrap_or(true);
     let planned = (def.plan)(section, &Relations { known });
     if planned.is_none() && reading.mistakes() == before {
         section.problem("operator", format!("`{operator}` cannot be planned from these keys, and does not say why"));
@@ -165,7 +166,6 @@ fn plan(reading: &Reading, entry: &Entry, catalogue: &Catalogue, known: &[(Strin
     if section.has("keep_streams") && !has_streams {
         section.problem("keep_streams", format!("`{operator}` makes no streams here"));
     }
-    let keeps_streams = section.boolean("keep_streams").unwrap_or(true);
     (reading.mistakes() == before).then(|| PlannedStep {
         name: entry.key.clone(),
         operator,
