@@ -67,7 +67,7 @@ stream began after their book: orders that are not known are counted in `unknown
 record says all of them; one that ended among the last 1,000 does not come back (`late_order`); and no fault of an order
 breaks the book. A record has one fault at most: the first.
 
-**State** is an entry a level and an order, one a message kept, and one of about 400 bytes an instrument: an epoch writes
+**State** is an entry a level and an order, one a message kept, and one of about 300 bytes an instrument: an epoch writes
 what changed.";
 
 const fn option(
