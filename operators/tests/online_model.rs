@@ -531,7 +531,7 @@ fn on_a_recorded_day_the_network_keeps_up_with_its_control() {
         }
         let [network, logistic, ..] = scores;
         assert!(network.count() > 57_000);
-        assert!(network.f1_macro() > logistic.f1_macro() - 0.02 && network.mcc() > 0.05, "horizon {horizon}");
+        assert!(network.f1_macro() > logistic.f1_macro() - 0.005 && network.mcc() > 0.1, "horizon {horizon}");
     }
 }
 
