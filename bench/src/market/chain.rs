@@ -19,7 +19,9 @@ use operators::order_book::tick::{Listener, Tick as BookTick};
 use super::feed::{Message, Venue};
 
 const LEVELS: usize = 5;
-const SLOTS: usize = 16;
+/// A feature enters at this rank and leaves this many later; the model has a slot for each.
+const RANK_MAX: usize = 16;
+const HYSTERESIS: usize = 4;
 const HORIZONS: [usize; 4] = [10, 20, 50, 100];
 
 /// Which features the model has.
@@ -192,8 +194,8 @@ fn selecting(features: usize) -> selection::Rules {
         clusters: 8,
         warmup: 2_000,
         bins: 10,
-        size: SLOTS,
-        hysteresis: 4,
+        size: RANK_MAX,
+        hysteresis: HYSTERESIS,
         reselect_every: 1_000,
         correlation_max: 0.95,
         variance_min: 1e-18,
@@ -210,7 +212,7 @@ fn selecting(features: usize) -> selection::Rules {
 fn learning(features: usize, is_selected: bool) -> Design {
     Design {
         features,
-        slots: if is_selected { SLOTS } else { features },
+        slots: if is_selected { RANK_MAX + HYSTERESIS } else { features },
         filters: 2,
         is_selected,
         horizons: HORIZONS.to_vec(),
