@@ -90,7 +90,11 @@ impl Course {
                 self.head.tally.add(Count::Gaps);
                 let detail = format!("the last message went up to {was}, and this one begins after {}", span.after);
                 spot.fault(Reason::Gap, detail, out);
-                self.break_up(Reason::Gap);
+                // A snapshot since may say what is missing.
+                let Head { phase, is_bridging, last, .. } = self.head;
+                if phase != Phase::Live || !is_bridging || last < Some(span.after) {
+                    self.break_up(Reason::Gap);
+                }
             }
         }
         self.head.chain = Some(span.last);

@@ -29,7 +29,8 @@ long as it is, and that is counted, for venues that show orders before they matc
 U = u before + 1. `binance_futures`: the first has pu ≤ n ≤ u (which is Binance's U ≤ n ≤ u, and right too where n lies
 between two messages), every further one pu = u before. `contiguous`: as spot, U being `first_update` or, without it,
 `last_update`. (Binance, *How to manage a local order book correctly*.) Every message of depth is held against the last
-that came, applied or not: `gap` breaks the book; what came before (`duplicate`) or is older (`stale`) is refused, and as
+that came, applied or not: `gap` breaks the book, unless a snapshot since
+says what is missing; what came before (`duplicate`) or is older (`stale`) is refused, and as
 its numbers prove that it has nothing new, the book is as good as before. Without a `sequence` nothing that is missing can
 be seen.
 

@@ -12,7 +12,7 @@ use types::Type;
 
 use crate::run::{Told, equals_model, planned, recorded, run, times};
 
-const COLUMNS: [(&str, Type); 11] = [
+pub const COLUMNS: [(&str, Type); 11] = [
     ("at", Type::Timestamp),
     ("msg_no", Type::Int64),
     ("event", Type::String),
@@ -26,7 +26,7 @@ const COLUMNS: [(&str, Type); 11] = [
     ("buyer_is_maker", Type::Int64),
 ];
 
-fn plan(sequence: &str, levels: usize) -> StepPlan {
+pub fn plan(sequence: &str, levels: usize) -> StepPlan {
     let options = r#"
         format = "l2"
         kind = "event"
@@ -45,7 +45,7 @@ fn plan(sequence: &str, levels: usize) -> StepPlan {
     planned(&COLUMNS, &format!("{options}\nsequence = \"{sequence}\"\nlevels = {levels}\n"))
 }
 
-fn rows(market: &str, days: &[&str]) -> Option<RecordBatch> {
+pub fn rows(market: &str, days: &[&str]) -> Option<RecordBatch> {
     let files: Vec<String> = days.iter().map(|day| format!("binance_{market}_2024-08-{day}.csv.zst")).collect();
     recorded(&files, &COLUMNS, |nanos| nanos.div_euclid(1000))
 }
@@ -94,7 +94,7 @@ fn recorded_books_are_what_the_venue_quotes_and_never_cross() {
 }
 
 /// The rows of each message of a slice, with its kind.
-fn messages(events: &RecordBatch) -> Vec<(String, Range<usize>)> {
+pub fn messages(events: &RecordBatch) -> Vec<(String, Range<usize>)> {
     let numbers = events.column(1).as_primitive::<Int64Type>();
     let kinds = events.column(2).as_string::<i32>();
     let mut out: Vec<(String, Range<usize>)> = Vec::new();
@@ -127,7 +127,7 @@ pub fn resent(events: &RecordBatch, order: &[Range<usize>]) -> (RecordBatch, Vec
 }
 
 /// The levels of each tick.
-fn levels(told: &Told) -> Vec<Vec<Option<f64>>> {
+pub fn levels(told: &Told) -> Vec<Vec<Option<f64>>> {
     let names = (1..=5).flat_map(|i| ["bid_price", "bid_size", "ask_price", "ask_size"].map(|n| format!("{n}_{i}")));
     let columns: Vec<Vec<Option<f64>>> = names.map(|name| told.tick_floats(&name)).collect();
     (0..columns[0].len()).map(|row| columns.iter().map(|c| c[row]).collect()).collect()

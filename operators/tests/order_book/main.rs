@@ -2,6 +2,7 @@
 //! is not told.
 
 mod binance;
+mod damage;
 mod exchange;
 mod input;
 mod orders;
