@@ -9,15 +9,18 @@ mod assignment;
 mod auction;
 mod commit;
 mod csv;
+mod features;
 mod feed;
 mod http;
 mod latency;
 mod lookup;
 mod machine;
+mod market;
 mod measure;
 mod memory;
 mod recovery;
 mod report;
+mod selection;
 mod subject;
 
 use std::path::PathBuf;
@@ -79,6 +82,18 @@ pub const BENCHES: &[(&str, &str)] = &[
         "auction",
         "MOHAF's published run and what its problem allows, on recorded data; a request's coming, against sorting anew.",
     ),
+    (
+        "market_latency",
+        "From a venue's message to book, features, selection and prediction, for each of a recorded market.",
+    ),
+    (
+        "market_quality",
+        "How well recorded markets are predicted with all features, a set chosen once, and one chosen anew.",
+    ),
+    (
+        "features",
+        "The standard features of a recorded book, their moments, and the selection among 40, against a bare rank-1 update.",
+    ),
 ];
 
 /// Runs a bench and prints its figures on standard output.
@@ -95,6 +110,12 @@ pub fn run(name: &str, options: &Options) -> Result<(), String> {
         "memory" => memory::run,
         "assignment" => assignment::run,
         "auction" => auction::run,
+        "market_latency" => market::latency,
+        "market_quality" => market::quality,
+        "features" => |options, scratch, report| {
+            features::run(options, scratch, report)?;
+            selection::run(options, scratch, report)
+        },
         _ => {
             let names: Vec<&str> = BENCHES.iter().map(|(n, _)| *n).collect();
             return Err(format!("there is no bench `{name}`; there are {}", names.join(", ")));
@@ -119,6 +140,7 @@ mod tests {
             recovery::PIPELINE.to_owned(),
             memory::PIPELINE.to_owned(),
             auction::PIPELINE.to_owned(),
+            features::pipeline(),
         ];
         for text in pipelines {
             subject::plan(&PathBuf::new(), &text).unwrap();

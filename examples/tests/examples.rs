@@ -11,10 +11,13 @@ use testkit::{compare_with_committed, recorded_data};
 use types::{RowCodec, fault_schema};
 
 /// The example pipelines, from `examples/`.
-const PIPELINES: [&str; 5] = [
+const PIPELINES: [&str; 8] = [
     "city/pipeline.toml",
     "cluster_auction/google_trace.toml",
     "cluster_auction/pipeline.toml",
+    "market_features/binance.toml",
+    "market_features/lobster.toml",
+    "market_features/pipeline.toml",
     "recorded/google_jobs.toml",
     "recorded/nyc_taxi.toml",
 ];
@@ -147,6 +150,31 @@ fn the_trace_of_jobs_ends_as_committed() {
     let shown = [("placement.fairness", 4), ("running.fairness", 4), ("placement", 8)];
     let expected = "cluster_auction/google_trace.expected.txt";
     check("cluster_auction/google_trace.toml", |text| text, &data, expected, &shown);
+}
+
+const MARKET: [(&str, usize); 6] = [
+    ("book.health", 3),
+    ("trusted", 60),
+    ("trusted.regret", 12),
+    ("direction.evaluation", 36),
+    ("direction.network", 3),
+    ("direction.stability", 3),
+];
+
+#[test]
+fn the_exchange_ends_as_committed() {
+    let expected = "market_features/expected.txt";
+    check("market_features/pipeline.toml", |text| text, Path::new(""), expected, &MARKET);
+}
+
+#[test]
+fn recorded_markets_end_as_committed() {
+    let Some(data) = recorded_data() else { return };
+    for market in ["binance", "lobster"] {
+        let (file, expected) =
+            (format!("market_features/{market}.toml"), format!("market_features/{market}.expected.txt"));
+        check(&file, |text| text, &data, &expected, &MARKET);
+    }
 }
 
 #[test]

@@ -6,13 +6,18 @@ pub mod auction;
 pub mod connect;
 mod exact_sum;
 pub mod expression;
+pub mod feature_selection;
+pub mod features;
 pub mod generate;
 mod grid;
 mod groups;
 pub mod join;
 mod key_text;
 pub mod manual;
+pub mod moments;
 mod multiset;
+pub mod online_model;
+pub mod order_book;
 mod refusal;
 pub mod select;
 pub mod td_value;
@@ -22,6 +27,18 @@ pub mod top;
 pub fn catalogue() -> engine::Catalogue {
     engine::Catalogue {
         connectors: connect::connectors(),
-        operators: vec![select::DEF, aggregate::DEF, join::DEF, top::DEF, assignment::DEF, auction::DEF, td_value::DEF],
+        operators: vec![
+            select::DEF,
+            aggregate::DEF,
+            join::DEF,
+            top::DEF,
+            assignment::DEF,
+            auction::DEF,
+            td_value::DEF,
+            order_book::DEF,
+            features::DEF,
+            feature_selection::DEF,
+            online_model::DEF,
+        ],
     }
 }

@@ -405,9 +405,416 @@ fn auction_of_events() {
     events("events as published", "as_published = true\nswitching_cost = 0.1", 0..20);
 }
 
+/// A venue's records: two instruments, few prices and numbers, so that books come, cross, break and are made whole.
+fn booking(name: &'static str, is_l3: bool, options: &str) -> Case {
+    thread_local! {
+        // A side and a price must fit each other, and so must the numbers of a message, or no book would ever live.
+        static SIDE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+        static NEXT: std::cell::Cell<i64> = const { std::cell::Cell::new(3) };
+    }
+    fn cell(random: &mut Random, schema: &Schema, column: usize) -> Value {
+        let text = |text: &str| Value::Str(text.to_owned());
+        let odd = random.below(40) == 0;
+        match schema.columns[column].name.as_str() {
+            "symbol" if odd => Value::Null,
+            "symbol" => text(random.of(&["x", "x", "y"])),
+            "kind" if odd => random.of(&[Value::Null, text("?")]),
+            "kind" => text(random.of(&["s", "d", "d", "d", "d", "q", "q", "t", "h", "r", "r", "r", "r", "i"])),
+            "action" if odd => random.of(&[Value::Null, text("?"), text("h")]),
+            "action" => text(random.of(&["s", "a", "a", "a", "-", "x", "e", "v", "=", "=", "t", "r"])),
+            "message" => random.of(&[Value::Null, Value::Int(1), Value::Int(2)]),
+            "side" if odd => random.of(&[Value::Null, text("?")]),
+            "side" => {
+                SIDE.set(random.below(2) == 0);
+                text(if SIDE.get() { "b" } else { "a" })
+            }
+            "price" if odd => Value::Float(random.of(&[f64::NAN, -1.0, 0.0, f64::INFINITY, 0.125])),
+            "price" => Value::Float(random.below(9) as f64 * 0.25 + if SIDE.get() { 1.0 } else { 2.75 }),
+            "size" if odd => random.of(&[Value::Null, Value::Float(-2.0), Value::Float(f64::NAN), Value::Float(1e-9)]),
+            "size" => Value::Float(random.of(&[0.0, 0.1, 0.3, 1.0, 2.5])),
+            "first" if odd => Value::Null,
+            "first" => Value::Int(NEXT.get() + i64::from(random.below(4) == 0)),
+            "last" if odd => random.of(&[Value::Null, Value::Int(-7)]),
+            "last" => {
+                NEXT.set(NEXT.get() + random.of(&[1, 1, 1, 2, -1, 0]));
+                Value::Int(NEXT.get() - 1 + i64::from(random.below(5) == 0))
+            }
+            "previous" => Value::Int(NEXT.get() - 1 - i64::from(random.below(4) == 0)),
+            "id" if odd => Value::Null,
+            "id" => Value::Int(random.below(7) as i64),
+            "maker" => random.of(&[Value::Null, Value::Bool(true), Value::Bool(false)]),
+            column if column.starts_with("bid") => Value::Float(random.of(&[1.0, 1.25, 1.5])),
+            column if column.starts_with("ask") => Value::Float(random.of(&[3.0, 3.25, 3.5])),
+            column if column.starts_with("size") => Value::Float(random.of(&[0.0, 0.1, 0.3, 1.0])),
+            _ => any_cell(random, schema, column),
+        }
+    }
+    let kind = if is_l3 { "action" } else { "kind" };
+    let shape = schema(
+        &[
+            ("at", Type::Timestamp),
+            ("symbol", Type::String),
+            (kind, Type::String),
+            ("message", Type::Int64),
+            ("side", Type::String),
+            ("price", Type::Float64),
+            ("size", Type::Float64),
+            ("first", Type::Int64),
+            ("last", Type::Int64),
+            ("previous", Type::Int64),
+            ("id", Type::Int64),
+            ("maker", Type::Bool),
+            ("bid", Type::Float64),
+            ("size_b", Type::Float64),
+            ("ask", Type::Float64),
+            ("size_a", Type::Float64),
+        ],
+        &[],
+        true,
+    );
+    let common = r#"
+        input = "a"
+        side = "side"
+        sides = { bid = "b", ask = "a" }
+        price = "price"
+        size = "size"
+        message = "message"
+        first_update = "first"
+        last_update = "last"
+        previous_update = "previous"
+        trade_id = "id"
+        buyer_is_maker = "maker"
+        levels = 3
+    "#;
+    let levels = r#"
+        format = "l2"
+        kind = "kind"
+        kinds = { snapshot = "s", depth = "d", quote = "q", trade = "t", halt = "h", resume = "r", ignore = "i" }
+    "#;
+    let form = if is_l3 { "format = \"l3\"\nkind = \"action\"\n" } else { levels };
+    let step = planned("order_book", &format!("{common}{form}{options}"), &[&shape]);
+    Case { name, step, inputs: vec![InputShape { schema: shape, cell }] }
+}
+
+#[test]
+fn order_book_of_levels() {
+    let by = "instrument = \"symbol\"\n";
+    let check = |name, options: &str, seeds| check(&booking(name, false, options), seeds);
+    check("levels without numbers", by, 0..60);
+    check("one book from nothing", "start = \"empty\"\ntick = 0.25\n", 0..60);
+    check("levels that heal", "crossed = \"heal\"\nstart = \"empty\"\ntrade_ids = \"increasing\"\n", 0..40);
+    check("levels of a spot market", "sequence = \"binance_spot\"\nbuffer = 3\ntrade_ids = \"contiguous\"\n", 0..150);
+    check("spot by symbol", &format!("{by}sequence = \"binance_spot\"\ncrossed = \"heal\"\n"), 0..100);
+    check("levels of futures", "sequence = \"binance_futures\"\nbuffer = 5\n", 0..150);
+    check("one after the other", "sequence = \"contiguous\"\nbuffer = 0\ncrossed = \"heal\"\n", 0..60);
+}
+
+#[test]
+fn order_book_of_orders() {
+    let words = r#"
+        kinds = { snapshot = "s", add = "a", reduce = "-", delete = "x", execute = "e", execute_hidden = "v", set_remaining = "=", trade = "t", halt = "h", resume = "r" }
+        order = "id"
+    "#;
+    let check = |name, options: &str, seeds| check(&booking(name, true, options), seeds);
+    check("orders", words, 0..100);
+    check("orders in tenths", &format!("{words}lot = 0.1\ncrossed = \"heal\"\n"), 0..60);
+    let loose = "instrument = \"symbol\"\nstrict = false\ncrossed = \"heal\"\n";
+    check("orders by symbol", &format!("{words}{loose}"), 0..100);
+    check("orders in loose order", &format!("{words}strict = false\nstart = \"snapshot\"\n"), 0..60);
+    check("orders with numbers", &format!("{words}sequence = \"contiguous\"\ncrossed = \"heal\"\n"), 0..100);
+    let words = r#"
+        kinds = { add = "a", reduce = "-", delete = "x", execute = "e", execute_hidden = "v", trade = "t", halt = "h", resume = "r|s", ignore = "=" }
+    "#;
+    check("orders at their levels", words, 0..60);
+    let recorded = r#"
+        recorded = { bid_price = ["bid"], bid_size = ["size_b"], ask_price = ["ask"], ask_size = ["size_a"] }
+    "#;
+    check("levels recorded", &format!("{words}{recorded}"), 0..100);
+}
+
+/// Ticks of a few instruments as an `order_book` tells them: few prices, so that levels come, go and stand still; a few that
+/// must be refused; books that are not healthy.
+fn featuring(name: &'static str, options: &str) -> Case {
+    fn cell(random: &mut Random, schema: &Schema, column: usize) -> Value {
+        let name = schema.columns[column].name.as_str();
+        // Seldom a cell that makes the row a fault.
+        if random.below(400) == 0 && name.starts_with(['b', 'a', 't']) && name != "at" && name != "trade_side" {
+            return random.of(&[
+                Value::Null,
+                Value::Float(f64::NAN),
+                Value::Float(-1.0),
+                Value::Float(f64::INFINITY),
+                Value::Float(1e300),
+                Value::Float(0.0),
+            ]);
+        }
+        let size = |random: &mut Random| Value::Float(random.of(&[0.1, 0.2, 0.3, 1.0, 2.5, 1e-7, 100.0, 0.0]));
+        match name {
+            "name" => random.of(&[Value::Str("x".into()), Value::Str("y".into()), Value::Str("y".into()), Value::Null]),
+            "healthy" => {
+                if random.below(25) == 0 {
+                    random.of(&[Value::Bool(false), Value::Null])
+                } else {
+                    Value::Bool(true)
+                }
+            }
+            "bid_price_1" => Value::Float(random.of(&[99.9, 99.95, 99.97])),
+            "bid_price_2" => Value::Float(random.of(&[99.7, 99.8, 99.8])),
+            "ask_price_1" => Value::Float(random.of(&[100.05, 100.1, 100.15])),
+            "ask_price_2" => Value::Float(random.of(&[100.3, 100.3, 101.0])),
+            "trade_side" => random.of(&[Value::Int(1), Value::Int(-1), Value::Null]),
+            "trade_price" => Value::Float(random.of(&[99.95, 100.0, 100.05, 100.1])),
+            "at" => any_cell(random, schema, column),
+            _ => size(random),
+        }
+    }
+    thread_local! {
+        // Price and size of a trade, and of a level, are there together: the price, which comes first, says whether.
+        static IS_TRADE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+        static LEVELS: std::cell::Cell<[usize; 2]> = const { std::cell::Cell::new([2; 2]) };
+    }
+    fn sparse(random: &mut Random, schema: &Schema, column: usize) -> Value {
+        let name = schema.columns[column].name.as_str();
+        let side = usize::from(name.starts_with("ask"));
+        match name {
+            "trade_price" => IS_TRADE.set(random.below(2) == 0),
+            "bid_price_1" | "ask_price_1" => {
+                let mut levels = LEVELS.get();
+                levels[side] = random.of(&[0, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]);
+                LEVELS.set(levels);
+            }
+            "bid_added" | "ask_removed" if random.below(2) == 0 => return Value::Null,
+            _ => {}
+        }
+        let is_level = name.contains("_price_") || name.contains("_size_");
+        match name {
+            "trade_price" | "trade_size" | "trade_side" if !IS_TRADE.get() => Value::Null,
+            _ if is_level && name.ends_with(|c| c as usize > LEVELS.get()[side] + '0' as usize) => Value::Null,
+            _ => cell(random, schema, column),
+        }
+    }
+    let number = |name| (name, Type::Float64);
+    let mut columns = vec![("name", Type::String), ("at", Type::Timestamp), ("healthy", Type::Bool)];
+    columns.extend(["bid_price_1", "bid_size_1", "ask_price_1", "ask_size_1"].map(number));
+    columns.extend(["bid_price_2", "bid_size_2", "ask_price_2", "ask_size_2"].map(number));
+    columns.extend(["trade_price", "trade_size"].map(number));
+    columns.push(("trade_side", Type::Int64));
+    columns.extend(["bid_added", "bid_removed", "ask_added", "ask_removed"].map(number));
+    let ticks = schema(&columns, &[], true);
+    let step = planned("features", &format!("input = \"a\"\ninstrument = \"name\"\n{options}"), &[&ticks]);
+    Case { name, step, inputs: vec![InputShape { schema: ticks, cell: sparse }] }
+}
+
+/// Every kind, with windows and half-lives of ticks and of the few microseconds that such a history lasts.
+const EVERY_FEATURE: &str = r#"features = [
+    "mid_price", "quoted_spread", "relative_spread", "weighted_mid(1)", "weighted_mid_deviation(2)", "imbalance(1)",
+    "imbalance(2)", "level_imbalance(2)", "pressure(2)", "depth(bid, 1)", "depth(ask, 2)", "slope(bid, 2)",
+    "slope(ask, 1)", "slope_imbalance(2)", "gap(bid, 1)", "gap(ask, 1)", "depletion(bid)", "depletion(ask)",
+    "ofi(1, 3)", "ofi(2, 9us)", "level_ofi(2, 4)", "normalised_ofi(2, 3)", "normalised_ofi(1, 12us)", "ew_ofi(1, 3)",
+    "ew_ofi(2, 7us)", "trade_flow(4)", "trade_flow(11us)", "trade_volume(3)", "trade_imbalance(5)", "ew_trade_flow(2)",
+    "ew_trade_flow(5us)", "vwap_deviation(4)", "vwap_deviation(900us)", "added(bid, 3)", "added(ask, 8us)",
+    "removed(bid, 6us)", "removed(ask, 2)", "flow_imbalance(3)", "count(quote, 4)", "count(move, 10us)",
+    "count(arrival, 2)", "intensity(tick, 6us)", "intensity(buy, 1ms)", "intensity(cancel, 6us)", "since(tick)",
+    "since(trade)", "since(sell)", "since(quote)", "since(move)", "price_run", "trade_run", "return(1)", "return(3)",
+    "return(10us)", "return(1ms)", "volatility(4)", "volatility(15us)", "ew_volatility(3)", "ew_volatility(9us)",
+    "bipower(3)", "jump_share(5)", "jump_share(1ms)", "range(4)", "range(12us)", "position(3)", "position(8us)",
+    "kyle_lambda(2, 4)", "kyle_lambda(7us, 9us)", "ofi_lambda(2, 2, 3)", "roll_spread(3)", "effective_spread(4)",
+    "effective_spread(1ms)", "autocorrelation(1, 3)", "autocorrelation(5us, 9us)", "sign_autocorrelation(3)",
+    "mean(imbalance(1), 4)", "mean(since(trade), 9us)", "ew(depletion(bid), 3)", "zscore(relative_spread, 3)",
+    "zscore(ofi(1, 2), 9us)", "change(imbalance(2), 2)", "change(zscore(depth(bid, 1), 2), 8us)",
+]
+"#;
+
+#[test]
+fn features() {
+    check(&featuring("every feature", EVERY_FEATURE), 0..25);
+    check(&featuring("the standard features", ""), 0..10);
+    let few = "features = { a = \"ofi(2, 3)\", b = \"return(7us)\" }\n";
+    check(&featuring("features by trades", &format!("{few}clock = \"trade\"\nclock_every = 3")), 0..10);
+    check(&featuring("features by ticks", &format!("{few}clock_every = 4")), 0..10);
+    check(&featuring("features by volume", &format!("{few}clock = \"volume\"\nclock_every = 2.5")), 0..10);
+    check(&featuring("features by time", &format!("{few}clock = \"time\"\nclock_every = 0.000005")), 0..10);
+    let behind = "leader = \"x\"\nfeatures = [\"imbalance(1)\", \"leader(imbalance(1))\", \"leader(return(3))\", \"basis\", \
+        \"zscore(basis, 4)\", \"leader(ofi(2, 9us))\", \"ew(leader(ew_ofi(1, 2)), 3)\", \"change(leader(mid_price), 6us)\"]";
+    check(&featuring("features behind a leader", behind), 0..25);
+}
+
+/// Vectors of few features: some that move together, one that never varies, wild values, gaps, prices that are missing.
+fn choosing(name: &'static str, options: &str) -> Case {
+    fn cell(random: &mut Random, schema: &Schema, column: usize) -> Value {
+        let odd = random.below(16);
+        let name = schema.columns[column].name.as_str();
+        match (name, odd) {
+            ("at", _) => any_cell(random, schema, column),
+            ("instrument", _) => random.of(&[Value::Null, Value::Str("x".into()), Value::Str("x".into())]),
+            ("mid", 0) => random.of(&[Value::Null, Value::Float(f64::NAN), Value::Float(0.0), Value::Float(1e300)]),
+            ("mid", _) => Value::Float(100.0 + random.below(5) as f64),
+            ("spread", 0) => random.of(&[Value::Null, Value::Float(-1.0), Value::Float(f64::INFINITY)]),
+            ("spread", _) => Value::Float(random.of(&[0.0, 1.0, 2.0])),
+            ("n", 0) => random.of(&[Value::Null, Value::Int(i64::MAX)]),
+            ("n", _) => Value::Int(random.below(4) as i64),
+            (_, 0) => random.of(&[
+                Value::Null,
+                Value::Float(f64::NAN),
+                Value::Float(f64::NEG_INFINITY),
+                Value::Float(f64::MAX),
+                Value::Float(1e110),
+                Value::Float(-0.0),
+            ]),
+            ("still", _) => Value::Float(0.1),
+            ("rare", 1..12) => Value::Null,
+            ("coarse" | "rare", _) => Value::Float(random.below(3) as f64 - 1.0),
+            _ => Value::Float(random.below(1000) as f64 * 1e-3),
+        }
+    }
+    let columns = [
+        ("at", Type::Timestamp),
+        ("instrument", Type::String),
+        ("mid", Type::Float64),
+        ("spread", Type::Float64),
+        ("fine", Type::Float64),
+        ("coarse", Type::Float64),
+        ("still", Type::Float64),
+        ("rare", Type::Float64),
+        ("other", Type::Float64),
+        ("n", Type::Int64),
+    ];
+    let mut schema = schema(&columns, &[], true);
+    schema.columns[0].nullable = false;
+    let step = planned("feature_selection", &format!("input = \"a\"\n{options}"), &[&schema]);
+    Case { name, step, inputs: vec![InputShape { schema, cell }] }
+}
+
+#[test]
+fn feature_selection() {
+    let small = "reselect_every_events = 7\nfeatures_max = 2\nhysteresis = 1\nclusters = 3\nbins = 4\n";
+    let check = |name, options: &str, seeds| check(&choosing(name, &format!("{small}{options}")), seeds);
+    check(
+        "selection",
+        "instrument = [\"instrument\"]\nhalf_life_events = 20\nwarmup_events = 10\nhorizon_events = 3\n",
+        0..30,
+    );
+    check(
+        "selection of one",
+        "half_life_events = 9\nwarmup_events = 1\nhorizon_events = 1\nthreshold_unit = \"relative\"\nthreshold = 0.01",
+        0..20,
+    );
+    check(
+        "selection by rank average",
+        "half_life_events = 50\nwarmup_events = 30\nhorizon_events = 2\nscore = \"rank_average\"\n\
+         threshold = 0.5\nfeatures = [\"fine\", \"coarse\", \"mid\", \"spread\", \"n\"]",
+        0..20,
+    );
+    check(
+        "selection with drift",
+        "half_life_events = 30\nwarmup_events = 14\nhorizon_events = 4\nlabel_every_events = 3\nseed = -5\n\
+         correlation_max = 0.1\ndrift = \"page_hinkley\"\npage_hinkley_threshold = 0.3\ndrift_half_lives = 1",
+        0..30,
+    );
+    check(
+        "selection that drifts",
+        "half_life_events = 30\nwarmup_events = 10\nhorizon_events = 1\nthreshold_unit = \"relative\"\n\
+         drift = \"page_hinkley\"\npage_hinkley_tolerance = 0\npage_hinkley_threshold = 0.1",
+        0..30,
+    );
+    check(
+        "selection of what is significant",
+        "half_life_events = 1\nwarmup_events = 7\nhorizon_events = 1\nsignificance = 0.5\ncorrelation_max = 0.3\n\
+         adwin_delta = 1\ninstrument = [\"coarse\"]\nfeatures = [\"fine\", \"other\", \"n\"]",
+        0..20,
+    );
+    check(
+        "selection that is not watched",
+        "half_life_events = 5\nwarmup_events = 20\nhorizon_events = 8\nlabel_every_events = 4\ndrift = \"none\"",
+        0..10,
+    );
+}
+
+const SMALL_NETWORK: &str = "horizons = [1, 3]\nwindow = 2\nkernel = 2\nchannels = 4\n\
+     prune_after = 1\nprune_until = 4\nprune_every = 1\nregrow = 0.2\nhalf_life_events = 5\n";
+
+/// A model over vectors, and changes if features are selected: few instruments, few prices, some rows that are refused.
+fn predicting(name: &'static str, is_selected: bool, options: &str) -> Case {
+    fn cell(random: &mut Random, schema: &Schema, column: usize) -> Value {
+        match (schema.columns[column].name.as_str(), random.below(20)) {
+            ("at" | "entered", _) => any_cell(random, schema, column),
+            ("symbol", 0) => Value::Null,
+            ("symbol", _) => Value::Str(random.of(&["a", "a", "a", "b"]).to_owned()),
+            ("feature", 0) => Value::Null,
+            ("feature", _) => Value::Str(random.of(&["f", "g", "h", "f", "g", "h", "mid"]).to_owned()),
+            ("selection", 0) => Value::Null,
+            ("selection", _) => Value::Int(random.below(3) as i64),
+            ("mid", 0) => random.of(&[Value::Null, Value::Float(0.0), Value::Float(-1.0), Value::Float(f64::NAN)]),
+            ("mid", _) => Value::Float(100.0 + random.below(5) as f64 * 0.01),
+            ("spread", 0) => random.of(&[Value::Null, Value::Float(-0.5), Value::Float(f64::INFINITY)]),
+            ("spread", _) => Value::Float(random.of(&[0.0, 0.01, 0.02])),
+            (_, 0) => any_cell(random, schema, column),
+            (_, 1) => Value::Null,
+            ("h", _) => Value::Int(random.below(7) as i64 - 2),
+            _ => Value::Float(random.of(&[0.0, -0.0, 1.5, -2.25, 0.1, 0.2, 1e14, -1e-12])),
+        }
+    }
+    let changes = schema(
+        &[
+            ("at", Type::Timestamp),
+            ("symbol", Type::String),
+            ("feature", Type::String),
+            ("entered", Type::Bool),
+            ("selection", Type::Int64),
+        ],
+        &[],
+        true,
+    );
+    let vectors = schema(
+        &[
+            ("at", Type::Timestamp),
+            ("symbol", Type::String),
+            ("mid", Type::Float64),
+            ("spread", Type::Float64),
+            ("f", Type::Float64),
+            ("g", Type::Float64),
+            ("h", Type::Int64),
+        ],
+        &[],
+        true,
+    );
+    let options = format!("features = [\"f\", \"g\", \"h\"]\n{SMALL_NETWORK}{options}");
+    let (step, schemas) = if is_selected {
+        let options = format!("changes_input = \"a\"\ninput = \"b\"\nslots = 2\n{options}");
+        (planned("online_model", &options, &[&changes, &vectors]), vec![changes, vectors])
+    } else {
+        (planned("online_model", &format!("input = \"a\"\n{options}"), &[&vectors]), vec![vectors])
+    };
+    Case { name, step, inputs: schemas.into_iter().map(|schema| InputShape { schema, cell }).collect() }
+}
+
+#[test]
+fn online_model() {
+    let quick = "batch = 3\ntrain_every = 2\n";
+    let by = format!("{quick}instrument = \"symbol\"\n");
+    let one = format!("{quick}dilation = 1\nfilters = 1\nblocks = 1");
+    check(&predicting("online model", false, &by), 0..30);
+    check(&predicting("online model of one instrument", false, &one), 0..20);
+    check(&predicting("online model of a selection", true, &format!("{by}filters = 3")), 0..40);
+    let slow = "batch = 2\ntrain_every = 7\nthreshold_unit = \"relative\"\nthreshold = 0.0001";
+    check(&predicting("online model learning slowly", true, slow), 0..20);
+}
+
 #[test]
 fn no_operator_is_forgotten() {
-    let held = ["select", "aggregate", "join", "top", "assignment", "auction", "td_value"];
+    let held = [
+        "select",
+        "aggregate",
+        "join",
+        "top",
+        "assignment",
+        "auction",
+        "td_value",
+        "order_book",
+        "features",
+        "feature_selection",
+        "online_model",
+    ];
     for operator in operators::catalogue().operators {
         assert!(held.contains(&operator.name), "`{}` is held to no model: add its cases here", operator.name);
     }

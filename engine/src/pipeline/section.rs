@@ -82,6 +82,32 @@ impl<'a> Section<'a> {
         None
     }
 
+    /// A list of integers of a range, or one alone.
+    pub fn ints_in(&mut self, key: &'static str, range: RangeInclusive<i64>) -> Option<Vec<i64>> {
+        let node = self.node(key)?;
+        let list = match &node.value {
+            Value::Int(_) => std::slice::from_ref(node),
+            Value::List(list) => list.as_slice(),
+            _ => return self.wrong(key, node, "a list of integers"),
+        };
+        let (low, high) = (range.start(), range.end());
+        let mut ints = Vec::new();
+        for item in list {
+            match &item.value {
+                Value::Int(v) if range.contains(v) => ints.push(*v),
+                Value::Int(v) => {
+                    self.report(item.at, &format!("`{key}` must hold integers between {low} and {high}, found {v}"));
+                }
+                Value::Broken => self.pass_over(),
+                other => {
+                    let shape = other.shape();
+                    self.report(item.at, &format!("`{key}` must be a list of integers, found {shape} in it"));
+                }
+            }
+        }
+        (ints.len() == list.len()).then_some(ints)
+    }
+
     /// A finite float; an integer will do.
     pub fn float(&mut self, key: &'static str) -> Option<f64> {
         let node = self.node(key)?;

@@ -4,18 +4,32 @@ use super::*;
 use types::Value;
 
 fn generate(table: Table, seed: u64, hours: i64) -> Generate {
-    let columns = table.columns().iter().map(|(n, t)| Column { name: (*n).into(), ty: *t, nullable: false }).collect();
-    Generate {
-        city: CityOptions {
-            seed,
-            drivers: 300,
-            orders_per_day: 6_000,
-            start: 1_477_958_400_000_000,
-            duration_s: Some(hours * 3_600),
-        },
-        table,
-        spec: Arc::new(RowSpec::new(columns, &[], None, TimeFormat::Auto, usize::MAX)),
-        pace: Pace::Free,
+    let city = CityOptions {
+        seed,
+        drivers: 300,
+        orders_per_day: 6_000,
+        start: 1_477_958_400_000_000,
+        duration_s: Some(hours * 3_600),
+    };
+    of(Scenario::City(city, table))
+}
+
+fn of(scenario: Scenario) -> Generate {
+    let column = |(name, ty): &(&str, Type)| Column { name: (*name).into(), ty: *ty, nullable: false };
+    let columns = scenario.table().columns.iter().map(column).collect();
+    let spec = Arc::new(RowSpec::new(columns, &[], None, TimeFormat::Auto, usize::MAX));
+    Generate { scenario, spec, pace: Pace::Free }
+}
+
+fn exchange(seed: u64, signal: i64, duration_s: i64) -> MarketOptions {
+    MarketOptions {
+        seed,
+        instruments: 3,
+        messages_per_sec: 20,
+        regime_s: 200,
+        signal,
+        start: 1_477_958_400_000_000,
+        duration_s: Some(duration_s),
     }
 }
 
@@ -51,6 +65,88 @@ fn a_world_is_the_same_every_time_and_from_every_row_on() {
             assert_eq!(rows(&options, seq as u64), all[seq..], "{} from {seq}", table.name());
         }
         assert_ne!(rows(&generate(table, 8, 3), 0), all, "another seed is another world");
+    }
+}
+
+#[test]
+fn an_exchange_is_the_same_every_time_and_from_every_row_on() {
+    let options = of(Scenario::Exchange(exchange(7, 80, 60)));
+    let all = rows(&options, 0);
+    assert!(all.len() > 5_000, "{}", all.len());
+    assert!(all.windows(2).all(|w| w[0].1[0] <= w[1].1[0]), "event times do not go back");
+    for seq in [0, 1, 59, 60, all.len() / 2, all.len() - 1, all.len()] {
+        assert_eq!(rows(&options, seq as u64), all[seq..], "from {seq}");
+    }
+    assert_ne!(rows(&of(Scenario::Exchange(exchange(8, 80, 60))), 0), all, "another seed is another world");
+}
+
+/// The correlation of what is seen in the last second with the move of the next, for one instrument in each regime: of
+/// what makers add and remove, of who takes in trades, and of the moves of the first instrument.
+fn told(signal: i64, instrument: u32) -> [[f64; 3]; 3] {
+    let (mut market, mut steps) = (Market::new(&exchange(3, signal, 3_600)), Vec::new());
+    loop {
+        let mut records: Vec<market::Record> = Vec::new();
+        if !market.step(&mut records) {
+            break;
+        }
+        steps.push(records);
+    }
+    let mut books = vec![[std::collections::BTreeMap::new(), std::collections::BTreeMap::new()]; 3];
+    let (mut bids, mut flows, mut takers) = (vec![Vec::new(); 3], vec![Vec::new(); 3], vec![Vec::new(); 3]);
+    for records in &steps {
+        let (mut flow, mut taker) = ([0; 3], [0; 3]);
+        for record in records {
+            let (who, sign) = (record.instrument as usize, if record.is_bid { 1 } else { -1 });
+            if record.kind == market::Kind::Trade {
+                taker[who] -= sign * record.lots;
+                continue;
+            }
+            let side = &mut books[who][usize::from(!record.is_bid)];
+            let before = side.insert(record.ticks, record.lots).unwrap_or(0);
+            if record.lots == 0 {
+                side.remove(&record.ticks);
+            }
+            flow[who] += sign * (record.lots - before);
+        }
+        for (who, [bid, ask]) in books.iter().enumerate() {
+            let (best_bid, best_ask) = (bid.last_key_value().unwrap().0, ask.first_key_value().unwrap().0);
+            assert_eq!((best_bid + 1, bid.len(), ask.len()), (*best_ask, market::LEVELS, market::LEVELS));
+            bids[who].push(*best_bid);
+            flows[who].push(flow[who]);
+            takers[who].push(taker[who]);
+        }
+    }
+    let (who, second) = (instrument as usize, 20);
+    [0, 1, 2].map(|regime| {
+        let at: Vec<usize> = (second..steps.len() - second).filter(|k| k * 50 / 200_000 % 3 == regime).collect();
+        let sum = |of: &[i64], k: usize| of[k + 1 - second..=k].iter().sum::<i64>() as f64;
+        let correlation = |x: &dyn Fn(usize) -> f64| {
+            let y = |k: usize| (bids[who][k + second] - bids[who][k]) as f64;
+            let mean = |of: &dyn Fn(usize) -> f64| at.iter().map(|k| of(*k)).sum::<f64>() / at.len() as f64;
+            let (x_mean, y_mean) = (mean(x), mean(&y));
+            let xy = mean(&|k| (x(k) - x_mean) * (y(k) - y_mean));
+            xy / (mean(&|k| (x(k) - x_mean).powi(2)) * mean(&|k| (y(k) - y_mean).powi(2))).sqrt()
+        };
+        [
+            correlation(&|k| sum(&flows[who], k)),
+            correlation(&|k| sum(&takers[who], k)),
+            correlation(&|k| (bids[0][k] - bids[0][k - second]) as f64),
+        ]
+    })
+}
+
+#[test]
+fn what_tells_where_prices_go_changes_with_the_regime() {
+    for instrument in [1, 2] {
+        for (regime, seen) in told(80, instrument).into_iter().enumerate() {
+            for (feature, correlation) in seen.into_iter().enumerate() {
+                let expected = if feature == regime { correlation > 0.15 } else { correlation.abs() < 0.1 };
+                assert!(expected, "S0{}: regime {regime}, {seen:?}", instrument + 1);
+            }
+        }
+        for seen in told(0, instrument) {
+            assert!(seen.iter().all(|c| c.abs() < 0.1), "without a signal: {seen:?}");
+        }
     }
 }
 
