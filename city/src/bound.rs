@@ -32,11 +32,11 @@ struct Job {
 }
 
 /// An upper bound of the total income of a day, and that of serving everybody who would not cancel at the door.
-pub fn upper_bound(orders: &[Order], shifts: &[Shift], patience_secs: u32) -> (f64, f64) {
+pub fn upper_bound(city: &City, orders: &[Order], shifts: &[Shift], patience_secs: u32) -> (f64, f64) {
     let instant = |secs: f64| ((secs / INSTANT_SECS).ceil() as usize).min(INSTANTS);
     let jobs: Vec<Job> = orders
         .iter()
-        .filter(|order| order.luck >= City::cancels(order, 0.0))
+        .filter(|order| order.luck >= city.cancels(order, 0.0))
         .map(|order| {
             let first = instant(order.at + f64::from(patience_secs) + 2.0);
             let end = instant(order.at + order.trip_secs - 2.0).max(first);

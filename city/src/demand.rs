@@ -78,6 +78,8 @@ pub struct City {
     pub demand: Vec<Vec<f64>>,
     /// By hour and hexagon where an idle driver left to itself turns, with the cumulative probability.
     pub turns: Vec<Vec<Vec<(u32, f64)>>>,
+    /// The curve of cancellations before the greatest probability cuts it.
+    cancels: Vec<f64>,
     length: f64,
     reward: Linear,
     trip: Linear,
@@ -107,6 +109,22 @@ impl Linear {
     fn of(&self, raw: f64) -> f64 {
         (self.base + self.slope * raw).max(self.least)
     }
+}
+
+/// The factor of an order's temper with which the mean of the cut probabilities is this.
+fn uncut(mean: f64) -> f64 {
+    let normal = |x: f64| 0.5 * libm::erfc(-x / std::f64::consts::SQRT_2);
+    let (skew, most) = (numbers::CANCEL_SKEW, numbers::CANCEL_MAX);
+    let cut_mean = |factor: f64| {
+        let cut = (libm::log(most / factor) + skew * skew / 2.0) / skew;
+        factor * normal(cut - skew) + most * (1.0 - normal(cut))
+    };
+    let (mut low, mut high) = (mean, 10.0 * mean);
+    for _ in 0..60 {
+        let middle = (low + high) / 2.0;
+        if cut_mean(middle) < mean { low = middle } else { high = middle }
+    }
+    low
 }
 
 fn moments(values: impl Iterator<Item = f64>) -> (f64, f64) {
@@ -142,6 +160,7 @@ impl City {
             demand: vec![vec![0.0; hexagons.len()]; 24],
             turns: Vec::new(),
             hexagons,
+            cancels: numbers::CANCELS.iter().map(|mean| uncut(*mean)).collect(),
             length,
             reward: plain,
             trip: plain,
@@ -219,9 +238,9 @@ impl City {
     }
 
     /// The probability that an order is cancelled at a pickup distance.
-    pub fn cancels(order: &Order, distance_m: f64) -> f64 {
-        let mean = curve(numbers::CANCEL_STEP_M, &numbers::CANCELS, distance_m);
-        (mean * order.temper).min(numbers::CANCEL_MAX)
+    pub fn cancels(&self, order: &Order, distance_m: f64) -> f64 {
+        let usual = curve(numbers::CANCEL_STEP_M, &self.cancels, distance_m);
+        (usual * order.temper).min(numbers::CANCEL_MAX)
     }
 
     /// Where an idle driver left to itself goes: a neighbour, or it stays.
@@ -238,9 +257,9 @@ impl City {
     }
 
     fn order(&self, draws: &mut Draws, at: f64, raw: Raw) -> Order {
-        // A mean of one, cut where it would exceed the greatest probability at 200 m.
         let skew = numbers::CANCEL_SKEW;
-        let temper = libm::exp(skew * draws.normal() - skew * skew / 2.0) * 1.03;
+        // Log-normal with a mean of one.
+        let temper = libm::exp(skew * draws.normal() - skew * skew / 2.0);
         let (reward, trip_secs) = (self.reward.of(raw.fee), self.trip.of(raw.secs));
         Order { at, from: raw.from, to: raw.to, reward, trip_secs, temper, luck: draws.uniform() }
     }

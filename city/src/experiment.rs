@@ -163,7 +163,7 @@ pub fn dispatch_day(settings: &Settings, print: &mut dyn FnMut(String)) {
         for (days, agent) in days.iter_mut().zip(&agents) {
             days.push(market.run(&drawn, agent, &[], false).0);
         }
-        bounds.push(upper_bound(&drawn.orders, &drawn.shifts, settings.patience_secs).0);
+        bounds.push(upper_bound(&market.city, &drawn.orders, &drawn.shifts, settings.patience_secs).0);
     }
     let total = |at: usize| days[at].iter().map(Day::total).collect::<Vec<f64>>();
     for (days, agent) in days.iter().zip(&agents) {
@@ -240,7 +240,8 @@ pub fn shock(settings: &Settings, print: &mut dyn FnMut(String)) {
     let how = Discounts { gamma: tuned.gamma, idle_weight: tuned.idle_weight, is_spread: false };
     let online = Agent::v1d3(None, tuned);
     let offline = Agent { believed: Believed::Offline(market.offline(&how)), ..online.clone() };
-    let agents = [("ensemble", market.v1d3()), ("online", online), ("offline", offline), ("polar_bear", Agent::polar_bear())];
+    let agents =
+        [("ensemble", market.v1d3()), ("online", online), ("offline", offline), ("polar_bear", Agent::polar_bear())];
     let orders = (6_000.0 * settings.scale) as usize;
     let shock = Shock { at: 15.0 * 3_600.0, secs: 5_400.0, orders, place: Point { x: 9_500.0, y: 4_800.0 } };
     let mut gains = vec![Vec::new(); agents.len()];

@@ -86,7 +86,8 @@ pub fn run(seed: u64, waits_seed: u64, drivers: usize, policy: Policy, learn: us
     if policy != Policy::Nearest {
         let mut history = Vec::new();
         for episode in 0..learn {
-            history.extend(play(seed, episode, drivers, &waits, Policy::Nearest, &value, policy == Policy::Value).history);
+            history
+                .extend(play(seed, episode, drivers, &waits, Policy::Nearest, &value, policy == Policy::Value).history);
         }
         value = Offline::learn(Coding::Tabular, SIDE * SIDE, STEPS as u32, &history);
     }

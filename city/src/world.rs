@@ -539,7 +539,7 @@ impl<'a> World<'a> {
             self.day.answered += 1;
             self.day.pickup_m += distance_m;
             let from = self.drivers[edge.driver as usize].place;
-            let is_cancelled = order.luck < City::cancels(order, distance_m);
+            let is_cancelled = order.luck < self.scenario.city.cancels(order, distance_m);
             if way == Some(Matched::Weight) {
                 // Matched: not idle, and the place moves by the weight.
                 self.seen[edge.driver as usize] = u32::MAX;

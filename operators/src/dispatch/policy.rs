@@ -113,9 +113,7 @@ impl Completion {
     pub fn at(&self, distance_m: f64) -> f64 {
         match self {
             Completion::Certain => 1.0,
-            Completion::Exponential { first, growth } => {
-                1.0 - (first * libm::exp(growth * distance_m)).clamp(0.0, 1.0)
-            }
+            Completion::Exponential { first, growth } => 1.0 - (first * libm::exp(growth * distance_m)).clamp(0.0, 1.0),
             Completion::Curve { step_m, cancels } => 1.0 - curve(*step_m, cancels, distance_m),
         }
     }
