@@ -109,13 +109,15 @@ pub struct Tuned {
     pub temperature: f64,
     /// Over how long expected demand counts in repositioning, in seconds.
     pub horizon_secs: f64,
+    /// How many rings of hexagons a driver may be sent to.
+    pub rings: u32,
 }
 
 impl Tuned {
-    /// Repositioning to one ring of hexagons, as V1D3 is set.
+    /// Repositioning as V1D3 is set.
     pub fn repositioning(&self, is_fleet_aware: bool) -> Repositioning {
         let rule = Rule { temperature: self.temperature, is_fleet_aware };
-        Repositioning { rule, rings: 2, horizon_secs: self.horizon_secs, gamma: self.gamma }
+        Repositioning { rule, rings: self.rings as i32, horizon_secs: self.horizon_secs, gamma: self.gamma }
     }
 }
 
@@ -123,12 +125,13 @@ impl Default for Tuned {
     fn default() -> Tuned {
         Tuned {
             alpha: 0.05,
-            gamma: 0.9,
+            gamma: 0.8,
             omega: 0.2,
             ensemble_secs: 1_800,
             idle_weight: 12.0,
             temperature: 0.2,
             horizon_secs: 1_800.0,
+            rings: 2,
         }
     }
 }

@@ -74,6 +74,8 @@ pub struct City {
     pub orders: usize,
     /// How many drivers a day.
     pub drivers: usize,
+    /// The mean length of a shift, in seconds.
+    pub shift_secs: f64,
     /// Expected orders by hour and hexagon.
     pub demand: Vec<Vec<f64>>,
     /// By hour and hexagon where an idle driver left to itself turns, with the cumulative probability.
@@ -157,6 +159,7 @@ impl City {
             scale,
             orders: count(numbers::ORDERS),
             drivers: count(numbers::DRIVERS),
+            shift_secs: numbers::SHIFT_SECS,
             demand: vec![vec![0.0; hexagons.len()]; 24],
             turns: Vec::new(),
             hexagons,
@@ -223,7 +226,7 @@ impl City {
             let hour = draws.weighted(numbers::ORDERS_BY_HOUR.iter().copied());
             let (least, most) = numbers::SHIFT_BOUNDS_SECS;
             let length = loop {
-                let length = draws.exponential(numbers::SHIFT_SECS);
+                let length = draws.exponential(self.shift_secs);
                 if (least..=most).contains(&length) {
                     break length;
                 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use operators::dispatch::candidates::Point;
 use operators::dispatch::offline::{Offline, Recorded};
+use operators::dispatch::policy::Policy;
 use operators::dispatch::tiles::{Cells, Coding};
 
 use crate::agent::{Agent, Believed, TILE_M, Tuned};
 use crate::bound::upper_bound;
+use crate::calibration as numbers;
 use crate::day::Day;
 use crate::demand::{City, Order, Shift, Shock};
 use crate::statistics::{Estimate, estimate, paired_gain};
@@ -28,6 +30,8 @@ pub struct Settings {
     pub seeds: u64,
     /// How long an order stays open, in seconds.
     pub patience_secs: u32,
+    /// The mean length of a shift, in seconds.
+    pub shift_secs: f64,
     /// How many days of history the offline functions are learned of.
     pub history_days: u64,
     /// V1D3's parameters.
@@ -38,12 +42,20 @@ impl Settings {
     /// Settings by name; the error says which is unknown.
     pub fn new(given: &BTreeMap<String, f64>) -> Result<Settings, String> {
         let tuned = Tuned::default();
-        let mut settings = Settings { scale: 1.0, seeds: 10, patience_secs: 60, history_days: 3, tuned };
+        let mut settings = Settings {
+            scale: 1.0,
+            seeds: 10,
+            patience_secs: 60,
+            shift_secs: numbers::SHIFT_SECS,
+            history_days: 3,
+            tuned,
+        };
         for (name, value) in given {
             match name.as_str() {
                 "scale" => settings.scale = *value,
                 "seeds" => settings.seeds = *value as u64,
                 "patience_secs" => settings.patience_secs = *value as u32,
+                "shift_secs" => settings.shift_secs = *value,
                 "history_days" => settings.history_days = *value as u64,
                 "alpha" => settings.tuned.alpha = *value,
                 "gamma" => settings.tuned.gamma = *value,
@@ -51,6 +63,7 @@ impl Settings {
                 "ensemble_secs" => settings.tuned.ensemble_secs = *value as u32,
                 "temperature" => settings.tuned.temperature = *value,
                 "horizon_secs" => settings.tuned.horizon_secs = *value,
+                "rings" => settings.tuned.rings = *value as u32,
                 "idle_weight" => settings.tuned.idle_weight = *value,
                 other => return Err(format!("no setting `{other}`")),
             }
@@ -78,7 +91,8 @@ pub struct Drawn {
 impl Market {
     /// Builds the city and lives through its history, dispatched by Polar Bear.
     pub fn new(settings: &Settings) -> Market {
-        let city = City::new(settings.scale);
+        let mut city = City::new(settings.scale);
+        city.shift_secs = settings.shift_secs;
         let cells = world::atlas(&city, Coding::Tiles { size: TILE_M });
         let forecast = vec![vec![0.0; city.hexagons.len()]; 24];
         let mut market = Market { settings: settings.clone(), city, cells, forecast, history: Vec::new() };
@@ -193,7 +207,8 @@ pub fn dispatch_day(settings: &Settings, print: &mut dyn FnMut(String)) {
 pub fn reposition(settings: &Settings, print: &mut dyn FnMut(String)) {
     const BENCH: &str = "dispatch_day";
     let market = Market::new(settings);
-    let stay = market.v1d3();
+    // The competition's other track: orders are dispatched by the environment, and values only say where to wait.
+    let stay = Agent { policy: Policy::nearest(), ..market.v1d3() };
     let plain = Agent { repositioning: Some(settings.tuned.repositioning(false)), ..stay.clone() };
     let aware = Agent { repositioning: Some(settings.tuned.repositioning(true)), ..stay.clone() };
     let agents = [("stay", stay), ("v1d3_plain", plain), ("v1d3", aware)];

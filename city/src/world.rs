@@ -405,7 +405,9 @@ impl<'a> World<'a> {
             d.target = None;
             self.supply[heading as usize] -= 1;
             self.supply[hexagon as usize] += 1;
-            self.at(now + numbers::IDLE_SECS, Event { driver, what: What::Turn, stamp });
+            // Its idle time has gone on: who is controlled may be sent on at once.
+            let pause = if self.drivers[driver as usize].is_controlled { ROUND } else { numbers::IDLE_SECS };
+            self.at(now + pause, Event { driver, what: What::Turn, stamp });
         } else {
             self.at(now + LEG_SECS, Event { driver, what: What::Leg, stamp });
         }

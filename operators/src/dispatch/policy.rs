@@ -176,10 +176,11 @@ impl Policy {
     /// γ^Δt of a time.
     pub fn discount_of(&self, secs: f64) -> f64 {
         let units = secs / self.unit_secs;
-        match self.discounting {
-            Discounting::Continuous => libm::pow(self.gamma, units),
-            Discounting::Whole => libm::pow(self.gamma, libm::floor(units).max(1.0)),
-        }
+        let units = match self.discounting {
+            Discounting::Continuous => units,
+            Discounting::Whole => libm::floor(units).max(1.0),
+        };
+        libm::exp(units * libm::log(self.gamma))
     }
 
     /// What a pair is worth.
