@@ -114,6 +114,11 @@ pub struct Tuned {
 }
 
 impl Tuned {
+    /// For values that only say where to wait: a driver's own income counts, so waiting costs what it takes.
+    pub fn waiting() -> Tuned {
+        Tuned { gamma: 0.9, idle_weight: 1.0, ..Tuned::default() }
+    }
+
     /// Repositioning as V1D3 is set.
     pub fn repositioning(&self, is_fleet_aware: bool) -> Repositioning {
         let rule = Rule { temperature: self.temperature, is_fleet_aware };

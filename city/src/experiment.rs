@@ -36,6 +36,8 @@ pub struct Settings {
     pub history_days: u64,
     /// V1D3's parameters.
     pub tuned: Tuned,
+    /// Those of values that say where to wait.
+    pub waiting: Tuned,
 }
 
 impl Settings {
@@ -49,6 +51,7 @@ impl Settings {
             shift_secs: numbers::SHIFT_SECS,
             history_days: 3,
             tuned,
+            waiting: Tuned::waiting(),
         };
         for (name, value) in given {
             match name.as_str() {
@@ -61,9 +64,12 @@ impl Settings {
                 "gamma" => settings.tuned.gamma = *value,
                 "omega" => settings.tuned.omega = *value,
                 "ensemble_secs" => settings.tuned.ensemble_secs = *value as u32,
-                "temperature" => settings.tuned.temperature = *value,
-                "horizon_secs" => settings.tuned.horizon_secs = *value,
-                "rings" => settings.tuned.rings = *value as u32,
+                "waiting_alpha" => settings.waiting.alpha = *value,
+                "waiting_gamma" => settings.waiting.gamma = *value,
+                "waiting_idle_weight" => settings.waiting.idle_weight = *value,
+                "temperature" => settings.waiting.temperature = *value,
+                "horizon_secs" => settings.waiting.horizon_secs = *value,
+                "rings" => settings.waiting.rings = *value as u32,
                 "idle_weight" => settings.tuned.idle_weight = *value,
                 other => return Err(format!("no setting `{other}`")),
             }
@@ -91,6 +97,11 @@ pub struct Drawn {
 impl Market {
     /// Builds the city and lives through its history, dispatched by Polar Bear.
     pub fn new(settings: &Settings) -> Market {
+        Market::dispatched_by(settings, &Agent::polar_bear())
+    }
+
+    /// Builds the city and lives through its history, dispatched by an agent.
+    pub fn dispatched_by(settings: &Settings, agent: &Agent) -> Market {
         let mut city = City::new(settings.scale);
         city.shift_secs = settings.shift_secs;
         let cells = world::atlas(&city, Coding::Tiles { size: TILE_M });
@@ -98,7 +109,7 @@ impl Market {
         let mut market = Market { settings: settings.clone(), city, cells, forecast, history: Vec::new() };
         for seed in HISTORY..HISTORY + settings.history_days {
             let day = market.draw(seed, None);
-            market.history.extend(market.run(&day, &Agent::polar_bear(), &[], true).1);
+            market.history.extend(market.run(&day, agent, &[], true).1);
             for order in &day.orders {
                 let hexagon = market.city.hexagons.at(&order.from) as usize;
                 market.forecast[(order.at / 3_600.0) as usize][hexagon] += 1.0 / settings.history_days as f64;
@@ -172,12 +183,15 @@ pub fn dispatch_day(settings: &Settings, print: &mut dyn FnMut(String)) {
     let agents = [Agent::nearest(), Agent::myopic(), market.xu(), Agent::polar_bear(), online, market.v1d3()];
     let mut days: Vec<Vec<Day>> = vec![Vec::new(); agents.len()];
     let mut bounds = Vec::new();
+    let mut everybody = Vec::new();
     for seed in 0..settings.seeds {
         let drawn = market.draw(seed, None);
         for (days, agent) in days.iter_mut().zip(&agents) {
             days.push(market.run(&drawn, agent, &[], false).0);
         }
-        bounds.push(upper_bound(&market.city, &drawn.orders, &drawn.shifts, settings.patience_secs).0);
+        let (bound, served) = upper_bound(&market.city, &drawn.orders, &drawn.shifts, settings.patience_secs);
+        bounds.push(bound);
+        everybody.push(served);
     }
     let total = |at: usize| days[at].iter().map(Day::total).collect::<Vec<f64>>();
     for (days, agent) in days.iter().zip(&agents) {
@@ -200,42 +214,63 @@ pub fn dispatch_day(settings: &Settings, print: &mut dyn FnMut(String)) {
         print_gain(print, BENCH, &metric, &total(better), &total(worse));
     }
     print_estimate(print, BENCH, "J_upper_bound", &bounds, "fees");
+    print_estimate(print, BENCH, "J_if_everybody_were_served", &everybody, "fees");
     print_gain(print, BENCH, "gain_upper_bound_over_v1d3", &bounds, &total(5));
 }
 
 /// G of fleets of several sizes that stay, that are repositioned, and that are repositioned knowing of each other.
+///
+/// As on the competition's other track, orders are dispatched by the environment (the nearest driver), and values only say
+/// where to wait. Without `shift_secs` there are more drivers than orders, as there must be for waiting to matter. The
+/// smaller fleets are parts of the largest, so that G of the same drivers can be compared, in company and alone.
 pub fn reposition(settings: &Settings, print: &mut dyn FnMut(String)) {
     const BENCH: &str = "dispatch_day";
-    let market = Market::new(settings);
-    // The competition's other track: orders are dispatched by the environment, and values only say where to wait.
-    let stay = Agent { policy: Policy::nearest(), ..market.v1d3() };
-    let plain = Agent { repositioning: Some(settings.tuned.repositioning(false)), ..stay.clone() };
-    let aware = Agent { repositioning: Some(settings.tuned.repositioning(true)), ..stay.clone() };
+    let mut settings = settings.clone();
+    if settings.shift_secs == numbers::SHIFT_SECS {
+        settings.shift_secs = numbers::EASY_SHIFT_SECS;
+    }
+    let market = Market::dispatched_by(&settings, &Agent::nearest());
+    let stay = Agent { policy: Policy::nearest(), ..market.v1d3_with(settings.waiting) };
+    let plain = Agent { repositioning: Some(settings.waiting.repositioning(false)), ..stay.clone() };
+    let aware = Agent { repositioning: Some(settings.waiting.repositioning(true)), ..stay.clone() };
     let agents = [("stay", stay), ("v1d3_plain", plain), ("v1d3", aware)];
     let sizes = [100usize, 500, 2_000];
     let mut rates = vec![vec![Vec::new(); sizes.len()]; agents.len()];
+    let mut of_first = rates.clone();
+    let mut used = Vec::new();
     for seed in 0..settings.seeds {
         let drawn = market.draw(seed, None);
+        let all = fleet(&drawn.shifts, scaled(sizes[2], settings.scale));
         for (at, size) in sizes.iter().enumerate() {
-            let count = (*size as f64 * settings.scale).round().max(1.0) as usize;
-            let controlled = fleet(&drawn.shifts, count);
-            for (rates, (_, agent)) in rates.iter_mut().zip(&agents) {
-                rates[at].push(market.run(&drawn, agent, &controlled, false).0.income_per_hour(&controlled));
+            let every = sizes[2] / size;
+            let controlled: Vec<u32> = all.iter().copied().step_by(every).collect();
+            let first: Vec<u32> = all.iter().copied().step_by(sizes[2] / sizes[0]).collect();
+            for (way, (_, agent)) in agents.iter().enumerate() {
+                let day = market.run(&drawn, agent, &controlled, false).0;
+                rates[way][at].push(day.income_per_hour(&controlled));
+                of_first[way][at].push(day.income_per_hour(&first));
+                if way == 0 && at == 0 {
+                    used.push(day.utilisation());
+                }
             }
         }
     }
-    for (rates, (name, _)) in rates.iter().zip(&agents) {
-        for (rates, size) in rates.iter().zip(&sizes) {
-            print_estimate(print, BENCH, &format!("G_{name}_{size}"), rates, "fees/h");
-        }
-        print_gain(print, BENCH, &format!("G_{name}_2000_over_100"), &rates[2], &rates[0]);
-    }
-    for way in 1..agents.len() {
+    print_estimate(print, BENCH, "reposition_utilisation", &used, "ratio");
+    for (way, (name, _)) in agents.iter().enumerate() {
         for (at, size) in sizes.iter().enumerate() {
-            let metric = format!("gain_G_{}_over_stay_{size}", agents[way].0);
-            print_gain(print, BENCH, &metric, &rates[way][at], &rates[0][at]);
+            print_estimate(print, BENCH, &format!("G_{name}_{size}"), &rates[way][at], "fees/h");
+            if way > 0 {
+                let metric = format!("gain_G_{name}_over_stay_{size}");
+                print_gain(print, BENCH, &metric, &rates[way][at], &rates[0][at]);
+            }
         }
+        let metric = format!("G_{name}_of_the_same_100_among_2000_over_alone");
+        print_gain(print, BENCH, &metric, &of_first[way][2], &of_first[way][0]);
     }
+}
+
+fn scaled(count: usize, scale: f64) -> usize {
+    (count as f64 * scale).round().max(1.0) as usize
 }
 
 /// So many drivers with shifts of at least two hours, evenly taken from all of them.
@@ -247,45 +282,50 @@ fn fleet(shifts: &[Shift], count: usize) -> Vec<u32> {
     (0..count).map(|at| long[at * long.len() / count]).collect()
 }
 
-/// A stadium empties at the quietest hour of the evening: how soon do online, offline and both of them earn from it?
+/// A stadium empties in the afternoon: how much of the crowd's fares do online, offline and both of them earn, and what is
+/// lost afterwards? A tenth of the drivers is repositioned, by the values of whoever dispatches.
 pub fn shock(settings: &Settings, print: &mut dyn FnMut(String)) {
     const BENCH: &str = "dispatch_day";
     let market = Market::new(settings);
     let tuned = settings.tuned;
     let how = Discounts { gamma: tuned.gamma, idle_weight: tuned.idle_weight, is_spread: false };
-    let online = Agent::v1d3(None, tuned);
+    let repositioning = Some(settings.waiting.repositioning(true));
+    let online = Agent { repositioning, ..Agent::v1d3(None, tuned) };
     let offline = Agent { believed: Believed::Offline(market.offline(&how)), ..online.clone() };
-    let agents =
-        [("ensemble", market.v1d3()), ("online", online), ("offline", offline), ("polar_bear", Agent::polar_bear())];
-    let orders = (6_000.0 * settings.scale) as usize;
-    let shock = Shock { at: 15.0 * 3_600.0, secs: 5_400.0, orders, place: Point { x: 9_500.0, y: 4_800.0 } };
-    let mut gains = vec![Vec::new(); agents.len()];
-    let mut slots: Vec<Vec<Vec<f64>>> = vec![Vec::new(); agents.len()];
+    let both = Agent { repositioning, ..market.v1d3() };
+    let agents = [("ensemble", both), ("online", online), ("offline", offline)];
+    let orders = scaled(8_000, settings.scale);
+    let shock = Shock { at: 15.0 * 3_600.0, secs: 3_600.0, orders, place: Point { x: 9_500.0, y: 4_800.0 } };
+    // Income with the crowd less income without it, by slot: the first hour, the two hours after, and both.
+    let windows = [("during", 90, 96), ("after", 96, 108), ("in_all", 90, 108)];
+    let mut more = vec![vec![Vec::new(); windows.len()]; agents.len()];
+    let mut slots = vec![vec![0.0; SLOTS as usize]; agents.len()];
     for seed in 0..settings.seeds {
         let (calm, shocked) = (market.draw(seed, None), market.draw(seed, Some(&shock)));
-        for (at, (_, agent)) in agents.iter().enumerate() {
-            let before = market.run(&calm, agent, &[], false).0;
-            let after = market.run(&shocked, agent, &[], false).0;
-            gains[at].push(after.total() - before.total());
-            slots[at].push(after.income_by_slot);
+        let controlled = fleet(&calm.shifts, scaled(2_000, settings.scale));
+        for (way, (_, agent)) in agents.iter().enumerate() {
+            let before = market.run(&calm, agent, &controlled, false).0.income_by_slot;
+            let after = market.run(&shocked, agent, &controlled, false).0.income_by_slot;
+            for (at, (_, from, until)) in windows.iter().enumerate() {
+                let sum = |income: &[f64]| income[*from..*until].iter().sum::<f64>();
+                more[way][at].push(sum(&after) - sum(&before));
+            }
+            for (slot, more) in slots[way].iter_mut().enumerate() {
+                *more += (after[slot] - before[slot]) / settings.seeds as f64;
+            }
         }
     }
-    for (at, (name, _)) in agents.iter().enumerate() {
-        print_estimate(print, BENCH, &format!("shock_more_income_{name}"), &gains[at], "fees");
-        // Windows of the crowd's first half hour, the rest of it, and the two hours after.
-        for (window, from, until) in [("first_30_min", 90, 93), ("next_60_min", 93, 99), ("next_120_min", 99, 111)] {
-            let income: Vec<f64> = slots[at].iter().map(|day| day[from..until].iter().sum()).collect();
-            print_estimate(print, BENCH, &format!("shock_income_{window}_{name}"), &income, "fees");
+    for (way, (name, _)) in agents.iter().enumerate() {
+        for (at, (window, ..)) in windows.iter().enumerate() {
+            print_estimate(print, BENCH, &format!("shock_more_{window}_{name}"), &more[way][at], "fees");
+            if way > 0 {
+                let gain: Vec<f64> = more[0][at].iter().zip(&more[way][at]).map(|(a, b)| a - b).collect();
+                print_estimate(print, BENCH, &format!("shock_ensemble_less_{name}_{window}"), &gain, "fees");
+            }
         }
-        for slot in 84..114 {
-            let income: Vec<f64> = slots[at].iter().map(|day| day[slot]).collect();
-            print(line(BENCH, &format!("shock_slot_{slot}_{name}"), estimate(&income).mean, None, "fees"));
+        for (slot, more) in slots[way].iter().enumerate().take(112).skip(88) {
+            print(line(BENCH, &format!("shock_more_slot_{slot}_{name}"), *more, None, "fees"));
         }
-    }
-    let window = |at: usize| slots[at].iter().map(|day| day[90..111].iter().sum()).collect::<Vec<f64>>();
-    for (worse, (name, _)) in agents.iter().enumerate().skip(1) {
-        let metric = format!("shock_gain_ensemble_over_{name}");
-        print_gain(print, BENCH, &metric, &window(0), &window(worse));
     }
 }
 
@@ -293,7 +333,7 @@ pub fn shock(settings: &Settings, print: &mut dyn FnMut(String)) {
 pub fn toy_market(settings: &Settings, print: &mut dyn FnMut(String)) {
     const BENCH: &str = "toy_market";
     for drivers in [25, 50, 75] {
-        for policy in toy::Policy::ALL {
+        for policy in toy::Policy::ALL.into_iter().chain([toy::Policy::Largest]) {
             let runs: Vec<toy::Outcome> =
                 (0..settings.seeds).map(|seed| toy::run(seed, seed, drivers, policy, 500, 500)).collect();
             let name = format!("{}_{drivers}", policy.name());
@@ -303,6 +343,48 @@ pub fn toy_market(settings: &Settings, print: &mut dyn FnMut(String)) {
             print_estimate(print, BENCH, &format!("pickup_{name}"), &runs[0].distance, "cells");
         }
     }
+}
+
+/// Tunes where to wait, on days that no figure is reported of.
+pub fn tune_waiting(settings: &Settings, print: &mut dyn FnMut(String)) {
+    let mut settings = settings.clone();
+    settings.shift_secs = numbers::EASY_SHIFT_SECS;
+    let market = Market::dispatched_by(&settings, &Agent::nearest());
+    let days: Vec<Drawn> = (TUNING..TUNING + settings.seeds).map(|seed| market.draw(seed, None)).collect();
+    let mut score = |waiting: Tuned, print: &mut dyn FnMut(String)| {
+        let agent = Agent { policy: Policy::nearest(), ..market.v1d3_with(waiting) };
+        let agent = Agent { repositioning: Some(waiting.repositioning(true)), ..agent };
+        let rate = |day: &Drawn| {
+            let controlled = fleet(&day.shifts, scaled(2_000, settings.scale));
+            market.run(day, &agent, &controlled, false).0.income_per_hour(&controlled)
+        };
+        let mean = estimate(&days.iter().map(rate).collect::<Vec<f64>>()).mean;
+        print(format!("{mean:.4} {waiting:?}"));
+        mean
+    };
+    let mut best = settings.waiting;
+    let mut best_score = score(best, print);
+    let ways: [(&[f64], fn(&mut Tuned, f64)); 6] = [
+        (&[1.0, 2.0, 3.0], |t, v| t.rings = v as u32),
+        (&[0.02, 0.05, 0.1, 0.2, 0.4], |t, v| t.temperature = v),
+        (&[900.0, 1_800.0, 3_600.0], |t, v| t.horizon_secs = v),
+        (&[1.0, 4.0, 12.0], |t, v| t.idle_weight = v),
+        (&[0.8, 0.9, 0.95], |t, v| t.gamma = v),
+        (&[0.02, 0.05], |t, v| t.alpha = v),
+    ];
+    for (values, set) in ways {
+        for value in values {
+            let mut waiting = best;
+            set(&mut waiting, *value);
+            if waiting != best {
+                let found = score(waiting, print);
+                if found > best_score {
+                    (best, best_score) = (waiting, found);
+                }
+            }
+        }
+    }
+    print(format!("best {best_score:.4} {best:?}"));
 }
 
 /// Tunes V1D3 on days that no figure is reported of: one parameter after the other, twice over.

@@ -103,7 +103,7 @@ fn a_seed_is_a_day() {
     let day = market.draw(5, None);
     let controlled: Vec<u32> = (0..40).map(|at| at * 10).collect();
     let mut agent = market.v1d3();
-    agent.repositioning = Some(settings(0.03).tuned.repositioning(true));
+    agent.repositioning = Some(settings(0.03).waiting.repositioning(true));
     let first = market.run(&day, &agent, &controlled, false).0;
     assert_eq!(first, market.run(&day, &agent, &controlled, true).0, "recording changes nothing");
     assert_eq!(first, Market::new(&settings(0.03)).run(&day, &agent, &controlled, false).0);
