@@ -95,15 +95,17 @@ pub fn upper_bound(city: &City, orders: &[Order], shifts: &[Shift], patience_sec
             }
         }
         let rate = 0.3 / (1.0 + step as f64 / 20.0);
+        // Too many or too few, by at most all of them: a price that overshoots takes long to come back.
+        let missing = |wanted: f64, there: f64| ((wanted - there) / there.max(1.0)).clamp(-1.0, 1.0);
         let mut serving = 0.0;
-        for (at, price) in prices.iter_mut().enumerate() {
-            bound += *price * on_shift[at];
-            serving += usage[at];
-            *price = (*price + rate * (serving - on_shift[at]) / on_shift[at].max(1.0)).max(0.0);
+        for ((price, wanted), drivers) in prices.iter_mut().zip(&usage).zip(&on_shift) {
+            bound += *price * drivers;
+            serving += wanted;
+            *price = (*price + rate * missing(serving, *drivers)).max(0.0);
         }
-        for (span, price) in end_prices.iter_mut().enumerate() {
-            bound += *price * ends[span];
-            *price = (*price + 4.0 * rate * (end_usage[span] - ends[span]) / ends[span].max(1.0)).max(0.0);
+        for ((price, wanted), drivers) in end_prices.iter_mut().zip(&end_usage).zip(&ends) {
+            bound += *price * drivers;
+            *price = (*price + 2.0 * rate * missing(*wanted, *drivers)).max(0.0);
         }
         best = best.min(bound);
     }

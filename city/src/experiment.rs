@@ -54,6 +54,9 @@ impl Settings {
             waiting: Tuned::waiting(),
         };
         for (name, value) in given {
+            if !(value.is_finite() && *value >= 0.0) || (name == "scale" && !(0.001..=4.0).contains(value)) {
+                return Err(format!("{name} is {value}: out of range"));
+            }
             match name.as_str() {
                 "scale" => settings.scale = *value,
                 "seeds" => settings.seeds = *value as u64,
