@@ -93,12 +93,16 @@ fn google_jobs_equal_duckdb() {
 }
 
 /// What the auction over the trace is held over and what comes of it.
-const AUCTION: [&str; 8] = [
+const AUCTION: [&str; 12] = [
     "requests",
     "placement",
     "placement.rejections",
     "placement.payments",
     "placement.fairness",
+    "task_placement",
+    "task_placement.rejections",
+    "task_placement.payments",
+    "task_placement.fairness",
     "running",
     "running.payments",
     "running.fairness",

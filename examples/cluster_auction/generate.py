@@ -1,4 +1,4 @@
-"""Makes jobs.csv and machines.csv anew: a small cluster of four classes of machines, from a seed.
+"""Makes jobs.csv, machines.csv and trace_machines.csv anew: a small cluster of four classes of machines, from a seed.
 
 Usage: python3 generate.py, in this folder. Needs nothing but Python.
 """
@@ -9,19 +9,19 @@ JOBS, CLASSES, MACHINES = 240, 4, 24
 random.seed(2011)
 
 
-def stamp(second):
-    return f"2011-05-01T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}Z"
+def stamp(second, day):
+    return f"{day}{second // 86400 + 1:02}T{second // 3600 % 24:02}:{second // 60 % 60:02}:{second % 60:02}Z"
 
 
-def write(name, header, events):
+def write(name, header, events, day="2011-05-"):
     """Events are pairs of a second and a row; they are written in the order of time."""
     with open(name, "w", encoding="utf-8", newline="\n") as out:
         out.write(header + "\n")
         for second, row in sorted(events, key=lambda event: event[0]):
-            out.write(f"{stamp(second)},{row}\n")
+            out.write(f"{stamp(second, day)},{row}\n")
 
 
-machines = []
+machines, trace_machines = [], []
 for machine in range(MACHINES * CLASSES):
     capacity, cost = 0.5 + random.random() / 2, 0.3 + random.random() / 2
     availability, reliability = 0.95 + random.random() / 20, 0.95 + random.random() / 20
@@ -31,13 +31,15 @@ for machine in range(MACHINES * CLASSES):
         f"{availability:.4f},{reliability:.4f},{energy:.3f}"
     )
     machines.append((0, row + ",false"))
+    trace_machines.append((0, row + ",false"))
     # One in eight fails, and half of those come back.
     if machine % 8 == 5:
         failed = random.randrange(1800, 9000)
         machines.append((failed, row + ",true"))
         if machine % 16 == 5:
             machines.append((failed + 1200, row + ",false"))
-write("machines.csv", "at,machine,class,capacity,cost,availability,reliability,energy,down", machines)
+header = "at,machine,class,capacity,cost,availability,reliability,energy,down"
+write("machines.csv", header, machines)
 
 jobs = []
 for job in range(JOBS * CLASSES):
@@ -50,3 +52,13 @@ for job in range(JOBS * CLASSES):
     if end < 10800:
         jobs.append((end, row + ",true"))
 write("jobs.csv", "at,job,user,class,demand,budget,priority,done", jobs)
+
+# The same machines in the time of the Google trace, which begins at 0 and is 35 hours long here: one in eight fails every
+# eight hours or so, for an hour. Drawn last, so that the other files stay as they are.
+for second, row in list(trace_machines):
+    if int(row.split(",")[0]) % 8 == 5:
+        for turn in range(4):
+            failed = turn * 30000 + random.randrange(1800, 26000)
+            trace_machines.append((failed, row.replace(",false", ",true")))
+            trace_machines.append((failed + 3600, row))
+write("trace_machines.csv", header, trace_machines, "1970-01-")

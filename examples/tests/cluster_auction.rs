@@ -151,13 +151,18 @@ fn check_epochs(plan: &Plan, ended: &Temporary, is_held_to_model: bool) {
         let known: BTreeMap<i64, (i64, f64)> = machines.rows.iter().map(by_machine).collect();
         let over_tables = [
             ("placement", "requests", &["job"][..], &["request_job"][..], 1),
-            ("task_placement", "live_tasks_asking", &["job", "task"], &["request_job", "request_task"], TASKS_MODEL_EVERY),
+            (
+                "task_placement",
+                "live_tasks_asking",
+                &["job", "task"],
+                &["request_job", "request_task"],
+                TASKS_MODEL_EVERY,
+            ),
         ];
         for (place, (step, asking, own_key, key, model_every)) in over_tables.into_iter().enumerate() {
             let requests = read(asking);
-            let by_key = |row: &Row| {
-                (requests.key(row, own_key), (requests.int(row, "class"), requests.float(row, "budget")))
-            };
+            let by_key =
+                |row: &Row| (requests.key(row, own_key), (requests.int(row, "class"), requests.float(row, "budget")));
             let check = Check {
                 at: format!("{step} at epoch {epoch}"),
                 key,

@@ -585,3 +585,28 @@ fn a_capacity_beyond_all_use_is_no_trouble() {
     auction.step(&insert(&[asking(1, &[]), asking(2, &[])]), &insert(&[huge]));
     assert_eq!(auction.view("").len(), 2);
 }
+
+#[test]
+fn who_takes_nothing_comes_to_a_resource_that_came_later() {
+    let (demand, priority, x) = (2, 4, 3);
+    let free = |id| asking(id, &[(demand, Value::Float(0.0)), (priority, Value::Float(0.0))]);
+    let cases = [
+        // One that holds nothing is enough for all of them, not for the first alone.
+        (vec![free(1), free(2), free(3)], vec![], offering(7, &[(1, Value::Float(0.0))])),
+        // And one that is full before their turn is still the best for them.
+        (vec![asking(1, &[]), free(2), free(3)], vec![offering(6, &[(x, Value::Float(150.0))])], {
+            offering(7, &[(1, Value::Float(0.5))])
+        }),
+    ];
+    for options in MECHANISMS {
+        for (requests, resources, later) in &cases {
+            let mut auction = Auction::new(options);
+            auction.step(&insert(requests), &insert(resources));
+            auction.step(&[], &[(later.clone(), 1)]);
+            let mut at_once = Auction::new(options);
+            let all: Vec<Row> = resources.iter().chain([later]).cloned().collect();
+            at_once.step(&insert(requests), &insert(&all));
+            assert_eq!(auction.views, at_once.views, "{options}");
+        }
+    }
+}

@@ -143,12 +143,14 @@ fn plan(reading: &Reading, entry: &Entry, catalogue: &Catalogue, known: &[(Strin
         section.unknown_name("operator", "operator", &operator, catalogue.operators.iter().map(|o| o.name));
         return None;
     };
-    let listed: Vec<&str> = ["operator", "keep_streams"].into_iter().chain(def.options.iter().map(|o| o.name)).collect();
+    let listed: Vec<&str> =
+        ["operator", "keep_streams"].into_iter().chain(def.options.iter().map(|o| o.name)).collect();
     let spoilt = inputs_of(table.0.iter()).any(|input| !known.iter().any(|(n, _)| *n == input) && reading.mute(&input));
     if spoilt {
         section.finish(&listed, false);
         return None;
     }
+    let keeps_streams = section.boolean("keep_streams").unwrap_or(true);
     let planned = (def.plan)(section, &Relations { known });
     if planned.is_none() && reading.mistakes() == before {
         section.problem("operator", format!("`{operator}` cannot be planned from these keys, and does not say why"));
@@ -164,7 +166,6 @@ fn plan(reading: &Reading, entry: &Entry, catalogue: &Catalogue, known: &[(Strin
     if section.has("keep_streams") && !has_streams {
         section.problem("keep_streams", format!("`{operator}` makes no streams here"));
     }
-    let keeps_streams = section.boolean("keep_streams").unwrap_or(true);
     (reading.mistakes() == before).then(|| PlannedStep {
         name: entry.key.clone(),
         operator,

@@ -421,6 +421,11 @@ impl Greedy {
         // A resource that has come or become cheaper may be wished for by whoever had none to wish for before.
         if limit.is_none() {
             self.wishes.set(request, true);
+            // The search ends where the resource is full. Who takes nothing comes behind that too.
+            if self.take(book, request) == 0 {
+                self.heap.push(book, position, Seeker::Request);
+                return;
+            }
         }
         if best.is_none_or(|best| book.is_before(&position, &best)) && self.fits(book, &position) {
             *best = Some(position);

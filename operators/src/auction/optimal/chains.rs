@@ -20,10 +20,22 @@ const JOINERS_MAX: usize = 64;
 
 const NONE: u32 = u32::MAX;
 
+/// What is improved.
+#[derive(Clone, Copy, Debug)]
+pub enum Start<'a> {
+    /// The resources choose in turn, at these prices of requests.
+    InTurn(&'a [i64]),
+    /// A packing.
+    From(&'a [Option<u32>]),
+}
+
 /// Packs the requests of an instance. Gives each one's resource.
-pub fn pack(instance: &Instance, dual: &Dual) -> Vec<Option<u32>> {
+pub fn pack(instance: &Instance, dual: &Dual, start: Start<'_>) -> Vec<Option<u32>> {
     let mut packer = Packer::new(instance, dual);
-    packer.choose_in_turn();
+    match start {
+        Start::InTurn(prices) => packer.choose_in_turn(prices),
+        Start::From(at) => (0..).zip(at).for_each(|(i, at)| at.iter().for_each(|j| packer.put(i, *j))),
+    }
     for _ in 0..SWEEPS_MAX {
         let mut gained = false;
         for request in 0..instance.takes.len() as u32 {
@@ -96,10 +108,10 @@ impl<'a> Packer<'a> {
         }
     }
 
-    /// The dearest resource first, each takes its best set among the requests that are left, at the dual's prices.
-    fn choose_in_turn(&mut self) {
+    /// The dearest resource first, each takes its best set among the requests that are left, at these prices.
+    fn choose_in_turn(&mut self, prices: &[i64]) {
         let mut items: Vec<Vec<Item>> = vec![Vec::new(); self.instance.rooms.len()];
-        for (request, price) in self.dual.prices.iter().enumerate() {
+        for (request, price) in prices.iter().enumerate() {
             for edge in self.instance.edges(request).iter().filter(|e| e.score > *price) {
                 let take = self.instance.takes[request];
                 items[edge.resource as usize].push(Item { profit: edge.score - price, take, request: request as u32 });
@@ -194,24 +206,38 @@ impl<'a> Packer<'a> {
     fn push_two(&mut self, at: u32, home: u32, resource: u32, free: i64, gain: i64) {
         let start = self.labels[0].request;
         let take = self.instance.takes[self.labels[at as usize].request as usize];
-        let held = self.held[resource as usize].clone();
+        // Only those of which neither alone would do.
+        let mut held = self.held[resource as usize].clone();
+        held.retain(|i| *i != start && free + self.instance.takes[*i as usize] < take);
+        let most = held.iter().map(|i| self.instance.takes[*i as usize]).max().unwrap_or(0);
+        // The second with what it takes and where it goes best, which does not depend on the first.
+        let mut seconds: Vec<(u32, i64, i64, u32)> = Vec::new();
+        for second in &held {
+            let b = self.instance.takes[*second as usize];
+            if free + most + b < take {
+                continue;
+            }
+            let mut moved = (0, NONE);
+            for to in self.roomy.iter().copied() {
+                let fits = self.free[to as usize] >= b && to != resource && to != home && !self.is_used(at, to);
+                let score = if fits { self.instance.score(*second as usize, to) } else { None };
+                if score.is_some_and(|score| score > moved.0) {
+                    moved = (score.expect("it is greater"), to);
+                }
+            }
+            seconds.push((*second, b, moved.0 - self.score(*second, resource), moved.1));
+        }
         for first in &held {
-            for second in &held {
-                let [a, b] = [*first, *second].map(|i| self.instance.takes[i as usize]);
-                let alone = free + a >= take || free + b >= take;
-                if first == second || [*first, *second].contains(&start) || alone || free + a + b < take {
-                    continue;
+            let short = take - free - self.instance.takes[*first as usize];
+            let mut best: Option<(i64, u32, u32)> = None;
+            for (second, b, gain, to) in &seconds {
+                if second != first && *b >= short && best.is_none_or(|(most, ..)| *gain > most) {
+                    best = Some((*gain, *second, *to));
                 }
-                let mut moved = (0, NONE);
-                for to in self.roomy.iter().copied() {
-                    let fits = self.free[to as usize] >= b && to != resource && to != home && !self.is_used(at, to);
-                    let score = if fits { self.instance.score(*second as usize, to) } else { None };
-                    if score.is_some_and(|score| score > moved.0) {
-                        moved = (score.expect("it is greater"), to);
-                    }
-                }
-                let gain = gain - self.score(*first, resource) - self.score(*second, resource) + moved.0;
-                self.take_in_hand(*first, gain, (at, resource), (*second, moved.1));
+            }
+            if let Some((more, second, to)) = best {
+                let gain = gain - self.score(*first, resource) + more;
+                self.take_in_hand(*first, gain, (at, resource), (second, to));
             }
         }
     }

@@ -5,7 +5,7 @@
 //! prices of requests follow, `u_i = max(0, max_j U_ij − λ_j · share_ij)`, and with them the knapsacks say what the bound
 //! really is. Every `u` gives a bound, so nothing here has to be exact.
 
-use super::knapsack::{self, Item};
+use super::knapsack::{self, Best, Item};
 use super::{Edge, Instance};
 
 /// Rounds between two looks at all pairs; in between a request looks at its best ones only.
@@ -89,16 +89,77 @@ pub fn descend(instance: &Instance, rounds: usize) -> Dual {
     Dual { prices, lambda: descent.lambda, close: descent.close }
 }
 
-/// By resource, what no set of requests adds beyond their prices.
-pub fn knapsacks(instance: &Instance, dual: &Dual) -> Vec<i128> {
+/// Prices of requests with what they prove.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    /// By request, the price of being served.
+    pub prices: Vec<i64>,
+    /// By resource, what no set of requests adds beyond their prices.
+    pub knapsacks: Vec<i128>,
+}
+
+/// The best bound among the prices given, prices of nothing, and those on the way down from the better of the two: a
+/// subgradient descent on the prices of requests themselves, of whom too many or no resource wants, towards what a packing
+/// is worth, in that many rounds at most and until so many pairs and sets were looked at.
+pub fn polish(instance: &Instance, prices: &[i64], value: i128, rounds: usize, steps: usize) -> Proof {
+    let bound = |prices: &[i64], sets: &[Best]| -> i128 {
+        prices.iter().map(|u| i128::from(*u)).sum::<i128>() + sets.iter().map(|set| set.bound).sum::<i128>()
+    };
+    let (mut now, free) = (prices.to_vec(), vec![0; prices.len()]);
+    let mut sets = knapsacks(instance, &now);
+    let of_free = knapsacks(instance, &free);
+    if bound(&free, &of_free) < bound(&now, &sets) {
+        (now, sets) = (free, of_free);
+    }
+    let mut least = bound(&now, &sets);
+    let proof = |prices: &[i64], sets: &[Best]| Proof {
+        prices: prices.to_vec(),
+        knapsacks: sets.iter().map(|set| set.bound).collect(),
+    };
+    let mut best = proof(&now, &sets);
+    let (mut step, mut since, mut done) = (1.0, 0, 0);
+    for _ in 0..rounds {
+        done += instance.edges.len() + sets.iter().map(|set| set.steps).sum::<usize>();
+        if done > steps {
+            break;
+        }
+        let mut wanted = vec![-1i64; now.len()];
+        sets.iter().flat_map(|set| &set.requests).for_each(|i| wanted[*i as usize] += 1);
+        // Nobody's price falls below nothing.
+        let over = |(wanted, price): (&i64, &i64)| if *wanted < 0 && *price == 0 { 0 } else { *wanted };
+        let norm: i64 = wanted.iter().zip(&now).map(over).map(|over| over * over).sum();
+        if norm == 0 || least <= value {
+            break;
+        }
+        let length = step * (bound(&now, &sets) - value) as f64 / norm as f64;
+        for (price, wanted) in now.iter_mut().zip(&wanted) {
+            *price = (*price + (length * *wanted as f64) as i64).max(0);
+        }
+        sets = knapsacks(instance, &now);
+        let reached = bound(&now, &sets);
+        if reached < least {
+            (least, since) = (reached, 0);
+            best = proof(&now, &sets);
+        } else {
+            since += 1;
+            if since == 4 {
+                (step, since) = (step * 0.6, 0);
+            }
+        }
+    }
+    best
+}
+
+/// By resource, the best set of requests at these prices.
+fn knapsacks(instance: &Instance, prices: &[i64]) -> Vec<Best> {
     let mut items: Vec<Vec<Item>> = vec![Vec::new(); instance.rooms.len()];
-    for (request, price) in dual.prices.iter().enumerate() {
+    for (request, price) in prices.iter().enumerate() {
         for edge in instance.edges(request).iter().filter(|e| e.score > *price) {
             let item = Item { profit: edge.score - price, take: instance.takes[request], request: request as u32 };
             items[edge.resource as usize].push(item);
         }
     }
-    items.into_iter().zip(&instance.rooms).map(|(items, room)| knapsack::solve(items, *room).bound).collect()
+    items.into_iter().zip(&instance.rooms).map(|(items, room)| knapsack::solve(items, *room)).collect()
 }
 
 struct Descent<'a> {

@@ -28,6 +28,8 @@ pub struct Best {
     pub requests: Vec<u32>,
     /// What no set exceeds: the set's own profit, unless the list ran full.
     pub bound: i128,
+    /// How many sets were looked at.
+    pub steps: usize,
 }
 
 /// A set of items: what it takes and adds, and the set it extends.
@@ -108,7 +110,7 @@ pub fn solve(items: Vec<Item>, room: i64) -> Best {
         best = sets[best as usize].parent;
     }
     requests.sort_unstable();
-    Best { requests, bound: profit.max(lost) }
+    Best { requests, bound: profit.max(lost), steps: sets.len() }
 }
 
 /// The items that some best set may need, in the order of profit per take.
