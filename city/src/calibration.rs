@@ -37,7 +37,8 @@ pub const IDLE_SECS: u32 = 300;
 /// Mean length of a shift, in seconds; exponential between the bounds below. Fitted so that drivers who are sent by nearness
 /// complete 2.24 orders an hour online. Measured: 2.24, if more than half an hour between two records counts as offline.
 pub const SHIFT_SECS: f64 = 3.7 * 3_600.0;
-/// Mean length of a shift on a day with more drivers than orders. Ours: drivers have a passenger half of the time.
+/// Mean length of a shift on a day with more drivers than orders. Ours: drivers who stay where a trip
+/// ended have a passenger 58 % of the time.
 pub const EASY_SHIFT_SECS: f64 = 9.0 * 3_600.0;
 /// The shortest and the longest shift, in seconds.
 pub const SHIFT_BOUNDS_SECS: (f64, f64) = (1_200.0, 14.0 * 3_600.0);
