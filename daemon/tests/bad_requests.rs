@@ -265,7 +265,12 @@ fn a_push_is_refused_whole_or_each_of_its_records_is_a_row_or_a_fault() {
         // A push that was taken is still there, and read again, after a restart.
         peer.daemon.kill();
         let peer = Peer::start(&file, &data, 3 - workers);
-        assert_eq!(peer.push(JSON, b"{\"k\":-1,\"v\":\"last\"}").status, 200);
+        let answer = peer.push(JSON, b"{\"k\":-1,\"v\":\"last\"}");
+        assert_eq!(answer.status, 200);
+        // It is sealed; a dump of the stopped store shows what is committed.
+        let pushed: Value = serde_json::from_str(&answer.body).unwrap();
+        let seen = get(&format!("{}/v1/views?min_epoch={}", peer.daemon.url, pushed["epoch"])).unwrap();
+        assert_eq!(seen.0, 200, "{}", seen.1);
         assert_eq!(peer.records(), rows + faults + 1);
         drop(peer);
         let faults_seen = dump(&data, "faults").lines().count() as u64;
