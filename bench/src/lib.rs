@@ -19,6 +19,7 @@ mod memory;
 mod recovery;
 mod report;
 mod subject;
+mod td;
 
 use std::path::PathBuf;
 
@@ -79,6 +80,10 @@ pub const BENCHES: &[(&str, &str)] = &[
         "auction",
         "MOHAF's published run and what its problem allows, on recorded data; a request's coming, against sorting anew.",
     ),
+    (
+        "td",
+        "TD(0) over 10,000 states: the kernel, and the operator from Arrow batches to changed values, against a bare loop.",
+    ),
 ];
 
 /// Runs a bench and prints its figures on standard output.
@@ -95,6 +100,7 @@ pub fn run(name: &str, options: &Options) -> Result<(), String> {
         "memory" => memory::run,
         "assignment" => assignment::run,
         "auction" => auction::run,
+        "td" => td::run,
         _ => {
             let names: Vec<&str> = BENCHES.iter().map(|(n, _)| *n).collect();
             return Err(format!("there is no bench `{name}`; there are {}", names.join(", ")));
@@ -119,6 +125,7 @@ mod tests {
             recovery::PIPELINE.to_owned(),
             memory::PIPELINE.to_owned(),
             auction::PIPELINE.to_owned(),
+            td::PIPELINE.to_owned(),
         ];
         for text in pipelines {
             subject::plan(&PathBuf::new(), &text).unwrap();

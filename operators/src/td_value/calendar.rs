@@ -114,6 +114,11 @@ impl Calendar {
     }
 }
 
+/// An event time as text, as sources read it by default, or as microseconds since 1970.
+pub fn event_time(text: &str) -> Option<Micros> {
+    text.parse().ok().or_else(|| crate::connect::TimeFormat::Auto.parse(text.as_bytes()).ok())
+}
+
 /// `HH:MM`, `HH:MM:SS` or with a fraction of a second.
 pub fn time_of_day(text: &str) -> Option<Micros> {
     let (clock, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -175,7 +180,8 @@ mod tests {
             keep,
             anchor: Anchor::Initial,
         };
-        let points = vec![point("18:30", &["fri"], 0.5), point("00:00", &[], 0.0), point("12:00", &["1970-01-03"], 0.1)];
+        let points =
+            vec![point("18:30", &["fri"], 0.5), point("00:00", &[], 0.0), point("12:00", &["1970-01-03"], 0.1)];
         let calendar = Calendar::new(utc_offset("+08:00").unwrap(), points);
         // Thursday, 1 January 1970, 08:00 local.
         let keeps: Vec<f64> = calendar.between(0, 3 * DAY).iter().map(|c| c.keep).collect();
@@ -190,7 +196,9 @@ mod tests {
     #[test]
     fn what_is_no_time_or_day_is_refused() {
         assert_eq!(time_of_day("00:00:00.0025"), Some(2_500));
-        assert!(["24:00", "1:00", "00:60", "00:00:0a", "00:00.5", "", "+1:00"].iter().all(|t| time_of_day(t).is_none()));
+        assert!(
+            ["24:00", "1:00", "00:60", "00:00:0a", "00:00.5", "", "+1:00"].iter().all(|t| time_of_day(t).is_none())
+        );
         assert!(["mo", "2016-13-01", "16-01-01", "2016-1-1"].iter().all(|d| day(d).is_none()));
         assert!(["08:00", "+8", "+24:00", "é1:00"].iter().all(|o| utc_offset(o).is_none()));
         assert_eq!(utc_offset("-03:30"), Some(-12_600_000_000));

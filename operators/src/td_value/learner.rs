@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    UInt32Array,
 };
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef, TimestampMicrosecondType};
@@ -577,7 +578,8 @@ impl HistoryOperator for Learner {
         let parts = self.number_parts(events);
         let from = self.number_keys(events, &parts, &t.state);
         let to = self.number_keys(events, &parts, &t.next_state);
-        let nulls = |columns: &[usize]| -> Vec<_> { columns.iter().map(|c| events.column(*c).logical_nulls()).collect() };
+        let nulls =
+            |columns: &[usize]| -> Vec<_> { columns.iter().map(|c| events.column(*c).logical_nulls()).collect() };
         let (from_nulls, to_nulls) = (nulls(&t.state), nulls(&t.next_state));
         let count = |nulls: &[Option<arrow::buffer::NullBuffer>], row: usize| {
             nulls.iter().filter(|n| n.as_ref().is_some_and(|n| n.is_null(row))).count()

@@ -144,18 +144,8 @@ pub const OPTIONS: &[OptionDef] = &[
         default: Some("none"),
         doc: "The offline value function that change points draw to. Its checksum is part of the plan.",
     },
-    OptionDef {
-        name: "errors",
-        shape: "bool",
-        default: Some("false"),
-        doc: "Whether there is the view `errors`.",
-    },
-    OptionDef {
-        name: "changes",
-        shape: "bool",
-        default: Some("false"),
-        doc: "Whether there is the stream `changes`.",
-    },
+    OptionDef { name: "errors", shape: "bool", default: Some("false"), doc: "Whether there is the view `errors`." },
+    OptionDef { name: "changes", shape: "bool", default: Some("false"), doc: "Whether there is the stream `changes`." },
 ];
 
 pub const EXAMPLE: &str = "\

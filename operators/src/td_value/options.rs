@@ -374,8 +374,7 @@ impl TdValue {
         let names = |columns: &[usize]| columns.iter().map(name).collect::<Vec<_>>().join(", ");
         let t = &self.transition;
         let duration = t.duration.as_ref().map_or(String::new(), |d| format!(" in {}", name(d)));
-        let partition =
-            if t.partition.is_empty() { String::new() } else { format!(" by {}", names(&t.partition)) };
+        let partition = if t.partition.is_empty() { String::new() } else { format!(" by {}", names(&t.partition)) };
         let Rates { alpha, power, least, gamma, initial, duration_unit_secs } = self.rates;
         let mut detail = format!(
             "{} → {} earning {}{duration} of {}{partition}; alpha {alpha}, gamma {gamma} a {duration_unit_secs} s, initial {initial}",

@@ -77,7 +77,8 @@ impl Trainer {
         if !(record.secs >= 0.0 && record.secs < 1e12) {
             return Err("bad_duration");
         }
-        let is_place = |i: usize| self.training.tile.is_none_or(|s| tiles(s, record.places[i].0, record.places[i].1).is_some());
+        let is_place =
+            |i: usize| self.training.tile.is_none_or(|s| tiles(s, record.places[i].0, record.places[i].1).is_some());
         if !is_place(0) || (record.to.is_some() && !is_place(1)) {
             return Err("bad_place");
         }

@@ -35,7 +35,9 @@ pub fn outputs(td: &TdValue) -> Vec<StepOutput> {
     if td.has_changes {
         let n = partition.len();
         let mut columns = partition;
-        columns.extend([("at", Type::Timestamp), ("cell", Type::String), ("value", Type::Float64), (SEQ, Type::Int64)].map(own));
+        columns.extend(
+            [("at", Type::Timestamp), ("cell", Type::String), ("value", Type::Float64), (SEQ, Type::Int64)].map(own),
+        );
         let key = [n, n + 3].into_iter().chain(0..n).chain([n + 1]).collect();
         let schema = Schema { columns, key, event_time: Some(n), append_only: true };
         outputs.push(StepOutput { suffix: Some("changes"), schema });
