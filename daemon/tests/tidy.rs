@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("examples", &["types", "storage", "engine", "operators", "api"]),
     ("testkit", &["types", "storage", "engine"]),
     ("bench", &["types", "storage", "engine", "operators", "api", "examples"]),
+    ("city", &["operators"]),
 ];
 
 /// Libraries that take long to compile or shape what is built on them, with the crates that may use them. A name ending

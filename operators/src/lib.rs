@@ -4,6 +4,7 @@ pub mod aggregate;
 pub mod assignment;
 pub mod auction;
 pub mod connect;
+pub mod dispatch;
 mod exact_sum;
 pub mod expression;
 pub mod generate;
