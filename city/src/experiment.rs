@@ -354,7 +354,7 @@ pub fn tune_waiting(settings: &Settings, print: &mut dyn FnMut(String)) {
     settings.shift_secs = numbers::EASY_SHIFT_SECS;
     let market = Market::dispatched_by(&settings, &Agent::nearest());
     let days: Vec<Drawn> = (TUNING..TUNING + settings.seeds).map(|seed| market.draw(seed, None)).collect();
-    let mut score = |waiting: Tuned, print: &mut dyn FnMut(String)| {
+    let score = |waiting: Tuned, print: &mut dyn FnMut(String)| {
         let agent = Agent { policy: Policy::nearest(), ..market.v1d3_with(waiting) };
         let agent = Agent { repositioning: Some(waiting.repositioning(true)), ..agent };
         let rate = |day: &Drawn| {

@@ -12,6 +12,13 @@
 //!   sum: of −distance (nearest), of the advantage γ^Δt·V(s′) + R_γ − V(s) with γ = 0.9 (value), and (myopic) of the
 //!   advantage with γ = 0, which is 1 − V(s): it takes the driver whose place is worth least, wherever that is near by.
 //! * V is learned once, by dynamic programming over 500 episodes of nearest; then 500 other episodes are measured.
+//!
+//! Served at 25, 50 and 75 drivers, over eight draws of the waiting times: nearest .470, .740, .883; myopic .477, .778, .940;
+//! value .509, .797, .946, each ± .003. The notebook prints six of its episodes for each of the nine cases: their means are
+//! within sampling error of ours (χ² 9.3 of 9 degrees of freedom). Figures read off a chart of that repository are nearest
+//! .48, .74, .90; myopic .485, .74, .905; value .51, .79, .92: ours are the same for nearest at 50 and for value at 25, and
+//! not for myopic at 50 and 75, where the printed episodes side with ours. Which version of the notebook the chart is of
+//! is not known.
 
 use operators::dispatch::matching::{self, Edge};
 use operators::dispatch::offline::{Offline, Recorded, spread};

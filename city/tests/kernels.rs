@@ -7,7 +7,7 @@ use operators::dispatch::policy::{Completion, Pair, Policy, curve};
 use operators::dispatch::random;
 use operators::dispatch::reposition::{Choice, Rule};
 use operators::dispatch::tiles::{Cells, Coding, Place, TILED_CELLS};
-use operators::dispatch::value::{Anchor, Change, StepSize, Transition, Value};
+use operators::dispatch::value::{Anchor, Change, ENDS, StepSize, Transition, Value};
 use std::sync::Arc;
 
 use city::random::Draws;
@@ -230,6 +230,41 @@ fn a_population_learns_in_order_and_values_stay_finite() {
         let _ = table.learn(&step(0, 1, -1e308));
         let _ = table.learn(&step(1, 0, f64::MAX));
         assert!(table.of(&place(0)).is_finite() && table.of(&place(1)).is_finite());
+    }
+}
+
+#[test]
+fn columns_are_learned_as_one_by_one() {
+    for step in [StepSize::Constant(0.1), StepSize::Falling { first: 1.0, power: 0.7, least: 0.01 }] {
+        let table = || {
+            let mut table = Value::new(Coding::Tabular, step, 0.5);
+            table.grow(50);
+            table
+        };
+        let (mut columns, mut single) = (table(), table());
+        let mut draws = Draws::new(8, 0);
+        for _ in 0..20 {
+            let mut column = |_| draws.below(50) as u32;
+            let from: Vec<u32> = (0..100).map(&mut column).collect();
+            let to: Vec<u32> = (0..100).map(|n| if n % 9 == 0 { ENDS } else { column(n) }).collect();
+            let rewards: Vec<f64> =
+                (0..100).map(|n| if n % 40 == 7 { f64::NAN } else { 3.0 * draws.uniform() }).collect();
+            let discounts: Vec<f64> = (0..100).map(|_| draws.uniform()).collect();
+            let mut refused = 0;
+            for at in 0..100 {
+                let place = |cell: u32| Place { cells: [cell; TILED_CELLS] };
+                let to = (to[at] != ENDS).then(|| place(to[at]));
+                let (reward, discount) = (rewards[at], discounts[at]);
+                refused +=
+                    u64::from(single.learn(&Transition { from: place(from[at]), to, reward, discount }).is_err());
+            }
+            assert_eq!(columns.learn_columns(&from, &to, &rewards, &discounts), refused);
+            let change = Change { keep: 0.5, anchor: Anchor::Constant(1.0) };
+            columns.change(change);
+            single.change(change);
+        }
+        assert_eq!(columns.cells(), single.cells());
+        assert_eq!(columns.take_errors(), single.take_errors());
     }
 }
 

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 
 use city::experiment::{self, Settings};
 use operators::dispatch::random;
-use operators::dispatch::tiles::{Coding, Place, TILED_CELLS};
-use operators::dispatch::value::{StepSize, Transition, Value};
+use operators::dispatch::tiles::Coding;
+use operators::dispatch::value::{StepSize, Value};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -64,29 +64,24 @@ fn speed(settings: &Settings, print: &mut dyn FnMut(String)) {
 fn td(print: &mut dyn FnMut(String)) {
     const STATES: u64 = 10_000;
     const COUNT: u64 = 4_000_000;
-    let place = |cell: u64| Place { cells: [cell as u32; TILED_CELLS] };
-    let steps: Vec<(u32, u32, f64)> = (0..COUNT)
-        .map(|n| {
-            let state = |what| (random::draw(1, n, what) % STATES) as u32;
-            (state(0), state(1), random::uniform(2, n, 0))
-        })
-        .collect();
+    let state = |n, what| (random::draw(1, n, what) % STATES) as u32;
+    let from: Vec<u32> = (0..COUNT).map(|n| state(n, 0)).collect();
+    let to: Vec<u32> = (0..COUNT).map(|n| state(n, 1)).collect();
+    let rewards: Vec<f64> = (0..COUNT).map(|n| random::uniform(2, n, 0)).collect();
+    let discounts = vec![0.9; COUNT as usize];
     let mut secs = [Vec::new(), Vec::new()];
     let mut checks = [0.0; 2];
     for _ in 0..7 {
         let mut bare = vec![0.0f64; STATES as usize];
         let start = std::time::Instant::now();
-        for (from, to, reward) in &steps {
-            bare[*from as usize] += 0.1 * (reward + 0.9 * bare[*to as usize] - bare[*from as usize]);
+        for (((from, to), reward), discount) in from.iter().zip(&to).zip(&rewards).zip(&discounts) {
+            bare[*from as usize] += 0.1 * (reward + discount * bare[*to as usize] - bare[*from as usize]);
         }
         secs[0].push(start.elapsed().as_secs_f64());
         let mut table = Value::new(Coding::Tabular, StepSize::Constant(0.1), 0.0);
         table.grow(STATES as usize);
         let start = std::time::Instant::now();
-        for (from, to, reward) in &steps {
-            let (from, to) = (place(u64::from(*from)), place(u64::from(*to)));
-            let _ = table.learn(&Transition { from, to: Some(to), reward: *reward, discount: 0.9 });
-        }
+        assert_eq!(table.learn_columns(&from, &to, &rewards, &discounts), 0);
         secs[1].push(start.elapsed().as_secs_f64());
         checks = [bare.iter().sum(), (0..STATES).map(|cell| table.current(cell as u32)).sum()];
     }

@@ -13,7 +13,7 @@ use rustc_hash::FxBuildHasher;
 /// How many cells the value of a place is the mean of, with tiles.
 pub const TILED_CELLS: usize = 6;
 
-/// The shifts of the five grids, in thirds of a tenth of their size.
+/// The shifts of the five grids, in units of 3/10 of their size.
 const SHIFTS: [(f64, f64); 5] = [(3.0, 1.0), (1.0, -3.0), (-3.0, -1.0), (-1.0, 3.0), (0.0, 0.0)];
 
 /// Which cells make up a place.
@@ -40,8 +40,8 @@ pub struct Place {
 pub enum CellKey {
     /// The caller's key.
     Keyed(u64),
-    /// A tile of one of the shifted grids: its rounded coordinates, times ten, with the shift, as whole numbers. Tiles of
-    /// different grids with equal centres are one cell, as in the original, where the rounded pair is the key.
+    /// A tile: the coordinates in tiles, shifted and rounded. Tiles of different grids with the same pair are one cell, as
+    /// in the original, where the rounded pair is the key.
     Tile(i64, i64),
 }
 
