@@ -5,8 +5,10 @@ pub mod assignment;
 pub mod auction;
 pub mod connect;
 pub mod dispatch;
+mod dispatcher;
 mod exact_sum;
 pub mod expression;
+mod fleet;
 pub mod generate;
 mod grid;
 mod groups;
@@ -14,6 +16,7 @@ pub mod join;
 pub mod manual;
 mod multiset;
 mod refusal;
+mod reposition;
 pub mod select;
 pub mod td_value;
 pub mod top;
@@ -22,6 +25,16 @@ pub mod top;
 pub fn catalogue() -> engine::Catalogue {
     engine::Catalogue {
         connectors: connect::connectors(),
-        operators: vec![select::DEF, aggregate::DEF, join::DEF, top::DEF, assignment::DEF, auction::DEF, td_value::DEF],
+        operators: vec![
+            select::DEF,
+            aggregate::DEF,
+            join::DEF,
+            top::DEF,
+            assignment::DEF,
+            auction::DEF,
+            td_value::DEF,
+            dispatcher::DEF,
+            reposition::DEF,
+        ],
     }
 }
