@@ -308,8 +308,8 @@ fn the_loop_closes() {
             reposition.value(at + 59.0, &text(&row[0]), float(&row[1]));
         }
         for (_, row) in reposition.pass(at + 59.5).into_iter().filter(|(output, _)| *output == 1) {
-            let to = text(&row[3]);
-            moves_to_rich += i64::from(to == "rich" && text(&row[4]) == "poor");
+            let to = text(&row[2]);
+            moves_to_rich += i64::from(to == "rich" && text(&row[3]) == "poor");
             let x = if to == "rich" { 1000.0 } else { 0.0 };
             dispatch.driver(at + 59.5, &text(&row[1]), "position", x, &to);
             reposition.driver(at + 59.5, &text(&row[1]), "position", x, &to);
