@@ -311,8 +311,8 @@ fn the_loop_closes() {
             let to = text(&row[2]);
             moves_to_rich += i64::from(to == "rich" && text(&row[3]) == "poor");
             let x = if to == "rich" { 1000.0 } else { 0.0 };
-            dispatch.driver(at + 59.5, &text(&row[1]), "position", x, &to);
-            reposition.driver(at + 59.5, &text(&row[1]), "position", x, &to);
+            dispatch.driver(at + 59.5, &text(&row[0]), "position", x, &to);
+            reposition.driver(at + 59.5, &text(&row[0]), "position", x, &to);
         }
     }
     assert!(dispatch.faults.is_empty() && reposition.faults.is_empty() && td.faults.is_empty());
