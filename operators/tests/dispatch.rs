@@ -316,6 +316,7 @@ fn the_loop_closes() {
         }
     }
     assert!(dispatch.faults.is_empty() && reposition.faults.is_empty() && td.faults.is_empty());
-    assert!(matches > 60, "{matches} matches");
+    // Orders that pay less than a place is worth are left, so not all are served.
+    assert!(matches > 30, "{matches} matches");
     assert!(moves_to_rich > 5, "{moves_to_rich} moves");
 }
