@@ -270,7 +270,7 @@ fn idle_drivers_are_sent_once_for_every_report() {
 
 /// Three drivers who obey, a zone whose orders pay and one whose orders do not: all three steps fed by what they decide.
 #[test]
-fn the_loop_closes() {
+fn decisions_values_and_places_to_wait_run_in_a_circle_without_faults() {
     let mut dispatch = Step::new(&format!("{DISPATCH}{VALUED}radius_m = 500"));
     let mut reposition = Step::new(&format!("{REPOSITION}temperature = 0.05"));
     let mut td = Step::new(TD);
@@ -320,7 +320,7 @@ fn the_loop_closes() {
         }
     }
     assert!(dispatch.faults.is_empty() && reposition.faults.is_empty() && td.faults.is_empty());
-    // Orders that pay less than a place is worth are left, so not all are served.
+    // That they do, not how well: what a fleet earns is for the city to say (docs/city.md).
     assert!(matches > 30, "{matches} matches");
     // That the circle runs, not how well the fleet does.
     assert!(moves_to_rich > 0, "{moves_to_rich} moves");
