@@ -305,8 +305,9 @@ fn apply(
 /// Time has passed all events so far, by far: see [`event`]. What an operator does when it has is done by then.
 fn watermark(case: &Case, sums: &Sums) -> i64 {
     let times = sums.events.iter().zip(&case.inputs).flat_map(|(rows, input)| {
-        let column = input.schema.event_time.expect("history has event times");
-        rows.iter().map(move |row| if let Value::Time(t) = row[column] { t } else { i64::MIN })
+        // What is no function of history may have none.
+        let column = input.schema.event_time;
+        rows.iter().filter_map(move |row| if let Value::Time(t) = row[column?] { Some(t) } else { None })
     });
     times.max().map_or(0, |last| (last.div_euclid(1000) + 1) * 1000)
 }
