@@ -22,6 +22,7 @@ mod recovery;
 mod report;
 mod selection;
 mod subject;
+mod td;
 
 use std::path::PathBuf;
 
@@ -94,6 +95,10 @@ pub const BENCHES: &[(&str, &str)] = &[
         "features",
         "The standard features of a recorded book, their moments, and the selection among 40, against a bare rank-1 update.",
     ),
+    (
+        "td",
+        "TD(0) over 10,000 states: the kernel, and the operator from Arrow batches to changed values, against a bare loop.",
+    ),
 ];
 
 /// Runs a bench and prints its figures on standard output.
@@ -116,6 +121,7 @@ pub fn run(name: &str, options: &Options) -> Result<(), String> {
             features::run(options, scratch, report)?;
             selection::run(options, scratch, report)
         },
+        "td" => td::run,
         _ => {
             let names: Vec<&str> = BENCHES.iter().map(|(n, _)| *n).collect();
             return Err(format!("there is no bench `{name}`; there are {}", names.join(", ")));
@@ -141,6 +147,7 @@ mod tests {
             memory::PIPELINE.to_owned(),
             auction::PIPELINE.to_owned(),
             features::pipeline(),
+            td::PIPELINE.to_owned(),
         ];
         for text in pipelines {
             subject::plan(&PathBuf::new(), &text).unwrap();

@@ -37,6 +37,9 @@ pub enum Command {
     Faults(Faults),
     /// Walk every checksum and digest of a stopped store.
     Verify(Verify),
+    /// Learn from a recorded history what a pipeline begins with.
+    #[command(subcommand)]
+    Train(Train),
     /// Measure, one JSON line a figure.
     Bench(Bench),
     /// Print a page of the reference that is generated from the program.
@@ -236,6 +239,68 @@ pub struct Verify {
     #[arg(long)]
     pub data: PathBuf,
 }
+
+/// `thalweg train`.
+#[derive(Debug, Subcommand)]
+pub enum Train {
+    /// An offline value function for `td_value`, by dynamic programming over (time slot, cell).
+    Value(TrainValue),
+}
+
+/// `thalweg train value`.
+#[derive(Debug, Args)]
+#[command(after_long_help = TRAIN_VALUE_HELP)]
+pub struct TrainValue {
+    /// A CSV file of transitions, with a header.
+    pub input: PathBuf,
+    /// Where to write the value function.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// The column of the time a transition began: RFC 3339, a date and time of UTC, or microseconds since 1970.
+    #[arg(long)]
+    pub at: String,
+    /// The columns of the state that is left, with commas between them.
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub state: Vec<String>,
+    /// Those of the state that is reached; empty cells end the episode.
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub next_state: Vec<String>,
+    /// The column of the reward.
+    #[arg(long)]
+    pub reward: String,
+    /// The column of the duration, in seconds.
+    #[arg(long)]
+    pub duration: String,
+    /// The discount of a unit of time.
+    #[arg(long)]
+    pub gamma: f64,
+    /// The unit of time, in seconds.
+    #[arg(long, default_value_t = 600.0)]
+    pub unit_secs: f64,
+    /// How long a slot of the day is, in seconds.
+    #[arg(long, default_value_t = 600)]
+    pub slot_secs: u32,
+    /// Local time less UTC.
+    #[arg(long, default_value = "+00:00", allow_hyphen_values = true)]
+    pub utc_offset: String,
+    /// Spread rewards over their durations, discounted there (Xu et al. 2018).
+    #[arg(long)]
+    pub spread: bool,
+    /// The side of a tile; with it places are wanted.
+    #[arg(long)]
+    pub tile_size: Option<f64>,
+    /// The two columns of the coordinates of the state that is left.
+    #[arg(long, value_delimiter = ',')]
+    pub place: Vec<String>,
+    /// Those of the state that is reached.
+    #[arg(long, value_delimiter = ',')]
+    pub next_place: Vec<String>,
+}
+
+const TRAIN_VALUE_HELP: &str = "\
+The discount, its unit, the tile size and the order of the key's columns must be those of the step that is to load the
+file. Rows that make no transition are counted by reason and left out. Transitions are taken in the order of the file, and
+the same file gives the same bytes. A run that is broken off leaves no file and begins anew: the programming is one pass.";
 
 /// `thalweg bench`.
 #[derive(Debug, Args)]

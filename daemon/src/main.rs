@@ -6,6 +6,7 @@ mod crash;
 mod progress;
 mod run;
 mod telemetry;
+mod train;
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
             |data, out| offline::faults(data, a.source.as_deref(), a.reason.as_deref(), out).map(drop),
         ),
         Command::Verify(a) => check::verify(&a),
+        Command::Train(a) => train::train(&a),
         Command::Bench(a) => check::bench(&a),
         Command::Manual(a) => check::manual(&a),
     };

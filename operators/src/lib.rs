@@ -5,10 +5,12 @@ pub mod assignment;
 pub mod auction;
 pub mod connect;
 pub mod dispatch;
+mod dispatcher;
 mod exact_sum;
 pub mod expression;
 pub mod feature_selection;
 pub mod features;
+mod fleet;
 pub mod generate;
 mod grid;
 mod groups;
@@ -20,6 +22,7 @@ mod multiset;
 pub mod online_model;
 pub mod order_book;
 mod refusal;
+mod reposition;
 pub mod select;
 pub mod td_value;
 pub mod top;
@@ -40,6 +43,8 @@ pub fn catalogue() -> engine::Catalogue {
             features::DEF,
             feature_selection::DEF,
             online_model::DEF,
+            dispatcher::DEF,
+            reposition::DEF,
         ],
     }
 }

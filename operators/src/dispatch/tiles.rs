@@ -45,6 +45,19 @@ pub enum CellKey {
     Tile(i64, i64),
 }
 
+/// The five tiles of a point, of that size; `None` if the coordinates are not finite, or so far out that the number of a
+/// tile would not be exact.
+pub fn tiles(size: f64, x: f64, y: f64) -> Option<[(i64, i64); 5]> {
+    let (x, y) = (x / size, y / size);
+    let rounded = |at: f64, shift: f64| libm::round(at + 0.3 * shift) as i64;
+    (x.abs() < 1e12 && y.abs() < 1e12).then(|| SHIFTS.map(|(dx, dy)| (rounded(x, dx), rounded(y, dy))))
+}
+
+/// A tile's name in streams and views: `~X,Y`, its coordinates in tiles.
+pub fn tile_name(x: i64, y: i64) -> String {
+    format!("~{x},{y}")
+}
+
 /// The numbering of cells.
 #[derive(Clone, Debug)]
 pub struct Cells {
@@ -69,13 +82,8 @@ impl Cells {
         let first = self.number(CellKey::Keyed(key));
         let mut cells = [first; TILED_CELLS];
         if let Coding::Tiles { size } = self.coding {
-            // Beyond this a tile's number would not be exact.
-            if !((x / size).abs() < 1e12 && (y / size).abs() < 1e12) {
-                return None;
-            }
-            for (cell, (dx, dy)) in cells[1..].iter_mut().zip(SHIFTS) {
-                let rounded = |at: f64, shift: f64| libm::round(at / size + 0.3 * shift) as i64;
-                *cell = self.number(CellKey::Tile(rounded(x, dx), rounded(y, dy)));
+            for (cell, (x, y)) in cells[1..].iter_mut().zip(tiles(size, x, y)?) {
+                *cell = self.number(CellKey::Tile(x, y));
             }
         }
         Some(Place { cells })

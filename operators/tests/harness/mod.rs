@@ -256,8 +256,7 @@ fn apply(
     let workers = running.len();
     for (worker, operator) in running.iter_mut().enumerate() {
         let mine: Epoch = (0..epoch.len()).map(|i| owned(case, i, &epoch[i], worker, workers)).collect();
-        // Events of epoch n have times below 1000 n: see `event`.
-        let mut context = Context::new(number, number as i64 * 1000, case.step.outputs.len());
+        let mut context = Context::new(number, watermark(case, sums), case.step.outputs.len());
         if mine.iter().all(Vec::is_empty) && matches!(operator, Running::Table(_)) {
             continue;
         }
@@ -301,6 +300,16 @@ fn apply(
             };
         }
     }
+}
+
+/// Time has passed all events so far, by far: see [`event`]. What an operator does when it has is done by then.
+fn watermark(case: &Case, sums: &Sums) -> i64 {
+    let times = sums.events.iter().zip(&case.inputs).flat_map(|(rows, input)| {
+        // What is no function of history may have none.
+        let column = input.schema.event_time;
+        rows.iter().filter_map(move |row| if let Value::Time(t) = row[column?] { Some(t) } else { None })
+    });
+    times.max().map_or(0, |last| (last.div_euclid(1000) + 1) * 1000)
 }
 
 /// Runs a piece of dataflow on timely workers.
