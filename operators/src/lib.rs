@@ -20,6 +20,7 @@ pub mod manual;
 pub mod moments;
 mod multiset;
 pub mod online_model;
+mod options;
 pub mod order_book;
 mod refusal;
 mod reposition;

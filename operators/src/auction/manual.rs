@@ -2,6 +2,8 @@
 
 use engine::catalogue::OptionDef;
 
+use crate::options::option;
+
 /// The page.
 pub const DOC: &str = "\
 The multi-objective auction of MOHAF (afrilab/MOHAF-Resource-Allocation, commit 2e0174d), with its constraints enforced:
@@ -81,15 +83,6 @@ below what is taken pushes the last holders out.
 **Faults.** `null_key`, `null_type`, `bad_demand`, `bad_budget`, `bad_priority`, `bad_served`, `bad_capacity`, `bad_cost`
 (null, NaN, infinite, negative, or beyond 2^60 multiples of `scale`), `bad_quality` (no share of 1), `bad_need`,
 `bad_place`, `expression`; of events also `unknown_request` and `unknown_resource`, which end what is not there.";
-
-const fn option(
-    name: &'static str,
-    shape: &'static str,
-    default: Option<&'static str>,
-    doc: &'static str,
-) -> OptionDef {
-    OptionDef { name, shape, default, doc }
-}
 
 const NUMBER: &str = "column of int64 or float64";
 

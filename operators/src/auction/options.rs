@@ -6,6 +6,7 @@ use types::{Micros, Schema, Type};
 
 use super::score::{Form, Metric, Scale, WEIGHT_MAX, Weights};
 use crate::expression::Expression;
+use crate::options::or;
 
 /// An auction that has been checked.
 #[derive(Clone, Debug)]
@@ -342,16 +343,6 @@ fn contradictions(auction: &Auction) -> Vec<(&'static str, &'static str)> {
         ),
     ];
     told.into_iter().filter(|(is_so, ..)| *is_so).map(|(_, key, message)| (key, message)).collect()
-}
-
-/// The value of a key, or a default if it is absent; `None` if something else was written.
-fn or<T>(
-    section: &mut Section<'_>,
-    key: &'static str,
-    default: T,
-    read: impl FnOnce(&mut Section<'_>, &'static str) -> Option<T>,
-) -> Option<T> {
-    if section.has(key) { read(section, key) } else { Some(default) }
 }
 
 fn positive(section: &mut Section<'_>, key: &'static str, default: f64) -> Option<f64> {

@@ -2,6 +2,8 @@
 
 use engine::catalogue::OptionDef;
 
+use crate::options::option;
+
 /// The page.
 pub const DOC: &str = "\
 A function of history. Drivers report what they do and orders come; at every multiple of `round_secs` of event time those
@@ -55,15 +57,6 @@ each market how many rounds matched somebody, `orders` that came, were `matched`
 10⁹), `bad_value` (null, NaN or beyond ±10⁹), `driver_offline` (anything but `online` of a driver who is not), `not_matched`
 (`busy` or `free` of a driver who was sent to no order), `duplicate_event` (`online`, `offline`, `busy` or `created` again),
 `unknown_order` (the end of an order that neither waits nor is served).";
-
-const fn option(
-    name: &'static str,
-    shape: &'static str,
-    default: Option<&'static str>,
-    doc: &'static str,
-) -> OptionDef {
-    OptionDef { name, shape, default, doc }
-}
 
 const NUMBER: &str = "column of int64 or float64";
 const KEY: &str = "list of columns of string, int64 or bool";

@@ -2,6 +2,8 @@
 
 use engine::catalogue::OptionDef;
 
+use crate::options::option;
+
 /// The page.
 pub const DOC: &str = "\
 A function of history over a stream of feature vectors, each with the price at its time. Every `reselect_every_events`
@@ -74,15 +76,6 @@ its score, as of the last selection. `changes`: a stream of what came and went, 
 `redundant` (it left for that), `drift`; `_seq` is that of the vector at which the selection was made, which is before
 that vector is predicted. `regret`: a row a set. `drift`: how often and when last, the `statistic` (1 is drift), how
 many means are in the window and their mean.";
-
-const fn option(
-    name: &'static str,
-    shape: &'static str,
-    default: Option<&'static str>,
-    doc: &'static str,
-) -> OptionDef {
-    OptionDef { name, shape, default, doc }
-}
 
 const NUMBER: &str = "column of int64 or float64";
 

@@ -9,6 +9,8 @@ use super::drift::Watch;
 use super::labels::{Label, Unit};
 use super::rules::{Rules, Score};
 
+use crate::options::or;
+
 /// A selection that has been checked.
 #[derive(Clone, Debug)]
 pub struct Selection {
@@ -163,16 +165,6 @@ fn features(
         return None;
     }
     Some(features)
-}
-
-/// The value of a key, or a default if it is absent; `None` if something else was written.
-fn or<T>(
-    section: &mut Section<'_>,
-    key: &'static str,
-    default: T,
-    read: impl FnOnce(&mut Section<'_>, &'static str) -> Option<T>,
-) -> Option<T> {
-    if section.has(key) { read(section, key) } else { Some(default) }
 }
 
 fn int(section: &mut Section<'_>, key: &'static str, default: i64, least: i64, most: i64) -> Option<u64> {

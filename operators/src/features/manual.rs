@@ -4,6 +4,8 @@ use engine::catalogue::OptionDef;
 
 use super::kinds::TABLE;
 
+use crate::options::option;
+
 const BEFORE: &str = "\
 A function of history over a stream of ticks, as `order_book` makes it: for each tick of a healthy book a vector of numbers.
 Each number is defined by a formula over the ticks before it, and is computed from what the tick changed, so its cost does
@@ -86,15 +88,6 @@ pub const DOC: &str = match str::from_utf8(&BYTES) {
     Ok(text) => text,
     Err(_) => panic!("pieces of text are text"),
 };
-
-const fn option(
-    name: &'static str,
-    shape: &'static str,
-    default: Option<&'static str>,
-    doc: &'static str,
-) -> OptionDef {
-    OptionDef { name, shape, default, doc }
-}
 
 /// The options.
 pub const OPTIONS: &[OptionDef] = &[

@@ -2,6 +2,8 @@
 
 use engine::catalogue::OptionDef;
 
+use crate::options::option;
+
 /// The page.
 pub const DOC: &str = "\
 A function of history over two streams: vectors of features with a price and a spread (`input`), and, if there is one,
@@ -66,15 +68,6 @@ plan's fingerprint.
 `null_change`, `unknown_feature`. That a feature enters that is active, or leaves that is not, says nothing.
 
 The paper behind this family gives no equations for the network: its form here is a design of our own.";
-
-const fn option(
-    name: &'static str,
-    shape: &'static str,
-    default: Option<&'static str>,
-    doc: &'static str,
-) -> OptionDef {
-    OptionDef { name, shape, default, doc }
-}
 
 /// The options.
 pub const OPTIONS: &[OptionDef] = &[

@@ -10,6 +10,8 @@ use super::design::{Design, Pruning};
 use super::labels::{Rule, Unit};
 use super::warm::Artefact;
 
+use crate::options::or;
+
 /// A model that has been checked.
 #[derive(Clone, Debug)]
 pub struct OnlineModel {
@@ -297,15 +299,6 @@ fn number(section: &mut Section<'_>, key: &'static str, usual: &str, schema: &Sc
         return None;
     }
     Some(column)
-}
-
-fn or<T>(
-    section: &mut Section<'_>,
-    key: &'static str,
-    default: T,
-    read: impl FnOnce(&mut Section<'_>, &'static str) -> Option<T>,
-) -> Option<T> {
-    if section.has(key) { read(section, key) } else { Some(default) }
 }
 
 impl OnlineModel {

@@ -2,6 +2,8 @@
 
 use engine::catalogue::OptionDef;
 
+use crate::options::option;
+
 /// The page.
 pub const DOC: &str = "\
 Keeps one order book for each value of `instrument`, from the messages of a venue in the order of event time, and says at
@@ -70,15 +72,6 @@ breaks the book. A record has one fault at most: the first.
 
 **State** is an entry a level and an order, one a message kept, and one of about 300 bytes an instrument: an epoch writes
 what changed.";
-
-const fn option(
-    name: &'static str,
-    shape: &'static str,
-    default: Option<&'static str>,
-    doc: &'static str,
-) -> OptionDef {
-    OptionDef { name, shape, default, doc }
-}
 
 const NUMBER: &str = "column of int64 or float64";
 const INT: &str = "column of int64";

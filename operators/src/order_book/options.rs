@@ -9,6 +9,8 @@ use super::unit::Unit;
 use super::views;
 use super::words::Words;
 
+use crate::options::or;
+
 /// A step that has been checked.
 #[derive(Clone, Debug)]
 pub struct Shape {
@@ -218,16 +220,6 @@ fn contradiction(shape: &Shape) -> Option<(&'static str, &'static str)> {
         ),
     ];
     told.into_iter().find(|(is_so, ..)| *is_so).map(|(_, key, message)| (key, message))
-}
-
-/// The value of a key, or a default if it is absent; `None` if something else was written.
-fn or<T>(
-    section: &mut Section<'_>,
-    key: &'static str,
-    default: T,
-    read: impl FnOnce(&mut Section<'_>, &'static str) -> Option<T>,
-) -> Option<T> {
-    if section.has(key) { read(section, key) } else { Some(default) }
 }
 
 fn unit(section: &mut Section<'_>, key: &'static str) -> Option<Unit> {

@@ -2,6 +2,8 @@
 
 use engine::catalogue::OptionDef;
 
+use crate::options::option;
+
 /// The page.
 pub const DOC: &str = "\
 A function of history. Drivers report what they do, as to `dispatch`; at every multiple of `every_secs` of event time
@@ -31,15 +33,6 @@ the idle drivers in the cell or sent there, and the one who is asked: so that a 
 **Faults**, which change nothing: `null_driver`, `unknown_word`, `bad_place` (null, NaN or off the map), `bad_cell` (null),
 `bad_demand` (null, NaN, negative or above 10⁹), `bad_value` (null, NaN or beyond ±10⁹), `driver_offline` (anything but
 `online` of a driver who is not), `duplicate_event` (`online`, `offline`, `busy` or `free` again).";
-
-const fn option(
-    name: &'static str,
-    shape: &'static str,
-    default: Option<&'static str>,
-    doc: &'static str,
-) -> OptionDef {
-    OptionDef { name, shape, default, doc }
-}
 
 const NUMBER: &str = "column of int64 or float64";
 const KEY: &str = "list of columns of string, int64 or bool";
