@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use types::{Micros, Type};
 
 use crate::connect::{Cells, Rows};
+use crate::random::{STEP, mix};
 
 /// The plane, metres a side, and its cells.
 const SIDE_M: i32 = 24_000;
@@ -414,12 +415,6 @@ impl City {
 
     /// A random number for one purpose of one entity at one time (SplitMix64's finaliser over the four).
     fn draw(&self, purpose: For, who: u64, which: u64) -> u64 {
-        let mix = |z: u64| {
-            let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        };
-        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
         let z = mix(self.options.seed.wrapping_add(STEP).wrapping_add((purpose as u64) << 56));
         let z = mix(z.wrapping_add(who.wrapping_mul(STEP)));
         mix(z.wrapping_add(which.wrapping_mul(STEP)).wrapping_add(STEP))

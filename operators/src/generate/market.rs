@@ -18,6 +18,8 @@
 //! Time moves in steps, a message of depth for each instrument in each. Randomness is a hash of (seed, what for, who,
 //! which step); all arithmetic is on integers.
 
+use crate::random::{STEP, mix};
+
 /// Levels of a side.
 pub(crate) const LEVELS: usize = 10;
 /// The best bid of the first instrument at the start, in ticks; each further one begins this much higher.
@@ -184,12 +186,6 @@ impl Market {
     }
 
     fn draw_at(&self, purpose: For, who: u32, which: u64) -> u64 {
-        let mix = |z: u64| {
-            let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        };
-        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
         let z = mix(self.options.seed.wrapping_add(STEP).wrapping_add((purpose as u64) << 56));
         let z = mix(z.wrapping_add(u64::from(who).wrapping_mul(STEP)));
         mix(z.wrapping_add(which.wrapping_mul(STEP)).wrapping_add(STEP))

@@ -1,6 +1,7 @@
 //! The shape of the network and the rules of its learning, as plain numbers that have been checked.
 
 use super::labels::Rule;
+use crate::random::{STEP, mix, unit};
 
 /// What a model is, and how it learns. The same for every instrument.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,12 +129,6 @@ pub const CHUNK: usize = 32;
 
 /// A number in [0, 1) that is a function of the three: splitmix64 over them.
 pub fn uniform(seed: u64, stream: u64, index: u64) -> f64 {
-    let mut z = seed ^ stream.wrapping_mul(0xd1b5_4a32_d192_ed03) ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    for _ in 0..2 {
-        z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-    }
-    (z >> 11) as f64 / (1u64 << 53) as f64
+    let z = seed ^ stream.wrapping_mul(0xd1b5_4a32_d192_ed03) ^ index.wrapping_mul(STEP);
+    unit(mix(mix(z.wrapping_add(STEP)).wrapping_add(STEP)))
 }
