@@ -279,6 +279,7 @@ fn read_point(section: &mut Section<'_>, points: &mut Vec<Point>) -> Option<()> 
     let keep = number(section, "keep", None, |v| (0.0..=1.0).contains(&v), "from 0 to 1");
     let anchors = [("initial", Anchor::Initial), ("offline", Anchor::Offline)];
     let anchor = section.choice_or("to", &anchors, Anchor::Initial);
+    section.asked_for_all();
     let mut parsed = Vec::new();
     for text in days.iter().flatten() {
         match calendar::day(text) {
