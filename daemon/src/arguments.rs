@@ -243,7 +243,7 @@ pub struct Verify {
 /// `thalweg train`.
 #[derive(Debug, Subcommand)]
 pub enum Train {
-    /// An offline value function for `td_value`, by dynamic programming over (time slot, cell).
+    /// An offline value function for `td_value`, by dynamic programming over (time slot, cell) or by a network.
     Value(TrainValue),
 }
 
@@ -295,12 +295,35 @@ pub struct TrainValue {
     /// Those of the state that is reached.
     #[arg(long, value_delimiter = ',')]
     pub next_place: Vec<String>,
+    /// Learn by a network instead of dynamic programming (after CVNet, Tang et al. 2019).
+    #[arg(long)]
+    pub network: bool,
+    /// The sides of the network's tiles, in the unit of the coordinates; without places it learns by the state's key alone
+    /// [default: 1, 3 and 9 times --tile-size].
+    #[arg(long, value_delimiter = ',')]
+    pub network_tiles: Vec<f64>,
+    /// Steps of the network, of 64 transitions each.
+    #[arg(long, default_value_t = 20_000)]
+    pub steps: u64,
+    /// The weight of the bound of the network's Lipschitz constant.
+    #[arg(long, default_value_t = 1e-4)]
+    pub lipschitz: f64,
+    /// What the network's draws depend on.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Steps from checkpoint to checkpoint.
+    #[arg(long, default_value_t = 1_000)]
+    pub checkpoint_steps: u64,
 }
 
 const TRAIN_VALUE_HELP: &str = "\
 The discount, its unit, the tile size and the order of the key's columns must be those of the step that is to load the
 file. Rows that make no transition are counted by reason and left out. Transitions are taken in the order of the file, and
-the same file gives the same bytes. A run that is broken off leaves no file and begins anew: the programming is one pass.";
+the same file gives the same bytes. A run that is broken off leaves no file. Without --network it begins anew, for the
+programming is one pass; with it, it goes on from its last checkpoint, OUT.checkpoint, which the same command finds, and
+ends with the bytes of a run that was never broken off. The checkpoint goes when the value function is there.
+
+A network knows every cell the file names in every slot; dynamic programming knows what was recorded.";
 
 /// `thalweg bench`.
 #[derive(Debug, Args)]
