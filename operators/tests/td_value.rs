@@ -218,7 +218,7 @@ fn every_mistake_is_told() {
     let told = load("alpha = 1\nchange_points = [{ times = \"12:00\", keep = 0.5, typo = 1 }]\n").unwrap_err();
     assert!(told.contains("typo"), "{told}");
     let told = load("alpha = 1\nchange_points = [{ times = \"25:00\", keep = 2, dyas = \"mon\" }]\n").unwrap_err();
-    for part in ["`25:00` is no time", "`keep` is 2", "unknown key `dyas`", "`days`"] {
+    for part in ["`25:00` is no time", "`keep` is 2", "unknown key `dyas`"] {
         assert!(told.contains(part), "{part} is not in\n{told}");
     }
     assert!(load("alpha = 1\nchange_points = [{ times = \"12:00\", keep = 0, to = \"offline\" }]\n").is_err());
