@@ -37,6 +37,8 @@ pub struct Settings {
     pub seed: u64,
     /// The hour of the first day at which it begins.
     pub from_hour: f64,
+    /// The hour of each day at which it stops.
+    pub until_hour: f64,
     /// How many days.
     pub days: u32,
     /// How often decisions are wanted, in seconds: the `round_secs` of the pipeline.
@@ -49,7 +51,16 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { scale: 0.03, seed: 0, from_hour: 0.0, days: 1, every_secs: 10, patience_secs: 60, speed: 0.0 }
+        Settings {
+            scale: 0.03,
+            seed: 0,
+            from_hour: 0.0,
+            until_hour: 24.0,
+            days: 1,
+            every_secs: 10,
+            patience_secs: 60,
+            speed: 0.0,
+        }
     }
 }
 
@@ -60,6 +71,7 @@ impl Settings {
             "scale" => (0.001..=4.0).contains(&value),
             "from_hour" => (0.0..24.0).contains(&value),
             "every_secs" => value >= 2.0 && DAY_SECS.is_multiple_of(value as u32) && (value as u32).is_multiple_of(2),
+            "until_hour" => value > 0.0 && value <= 24.0,
             "days" | "patience_secs" => (1.0..=100_000.0).contains(&value),
             "seed" | "speed" => value.is_finite() && value >= 0.0,
             _ => return Err(format!("no setting `{name}`")),
@@ -71,6 +83,7 @@ impl Settings {
             "scale" => self.scale = value,
             "seed" => self.seed = value as u64,
             "from_hour" => self.from_hour = value,
+            "until_hour" => self.until_hour = value,
             "days" => self.days = value as u32,
             "every_secs" => self.every_secs = value as u32,
             "patience_secs" => self.patience_secs = value as u32,
@@ -101,7 +114,8 @@ pub fn drive(base: &str, settings: &Settings, done: &mut dyn FnMut(u32, &Day)) -
         };
         let from = if number == 0 { (settings.from_hour * 3_600.0) as u32 } else { 0 };
         daemon.begin(number, from);
-        let day = world::run_by(&scenario, &mut daemon, from)?;
+        let until = (settings.until_hour * 3_600.0) as u32;
+        let day = world::run_by(&scenario, &mut daemon, (from, until))?;
         done(number, &day);
     }
     Ok(())

@@ -128,12 +128,17 @@ pub fn run(scenario: &Scenario<'_>, agent: &Agent, record: bool) -> (Day, Vec<Li
     world.finish()
 }
 
-/// Runs a day from a second on in which somebody outside decides. All drivers stand still before, and are offline at its end.
-pub fn run_by(scenario: &Scenario<'_>, dispatcher: &mut dyn Dispatcher, from: u32) -> Result<Day, String> {
+/// Runs a part of a day, from a second to another, in which somebody outside decides. Shifts that began before begin with it;
+/// at the end of the day all drivers are offline.
+pub fn run_by(
+    scenario: &Scenario<'_>,
+    dispatcher: &mut dyn Dispatcher,
+    (from, until): (u32, u32),
+) -> Result<Day, String> {
     let agent = Agent::nearest();
     let mut world = World::new(scenario, &agent, false, Some(Outside { dispatcher, news: Vec::new(), failed: None }));
     world.skip(from);
-    for round in from.div_ceil(ROUND)..ROUNDS {
+    for round in from.div_ceil(ROUND)..until.min(DAY_SECS) / ROUND {
         world.round(round);
         if let Some(why) = world.outside.as_mut().and_then(|outside| outside.failed.take()) {
             return Err(why);
