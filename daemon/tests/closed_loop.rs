@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use city::client::{Settings, drive};
+use city::client::{Seen, Settings, drive};
 use city::day::Day;
 use serde_json::Value;
-use support::{Daemon, Seeded, THALWEG, dump, free_port, get, post};
+use support::{Daemon, Seeded, THALWEG, dump, free_port, get, post, run_to_end};
 
 const KILLS: usize = 14;
 
@@ -31,9 +31,18 @@ fn settings() -> Settings {
 }
 
 fn live(url: &str, settings: &Settings) -> Day {
-    let mut lived = None;
-    drive(url, settings, &mut |_, day| lived = Some(day.clone())).unwrap();
-    lived.expect("a day was lived")
+    live_and_record(url, settings).0
+}
+
+/// The day, and all that was told of it.
+fn live_and_record(url: &str, settings: &Settings) -> (Day, String) {
+    let (mut lived, mut told) = (None, String::new());
+    drive(url, settings, &mut |seen| match seen {
+        Seen::Told(lines) => told.push_str(lines),
+        Seen::Day(_, day) => lived = Some(day.clone()),
+    })
+    .unwrap();
+    (lived.expect("a day was lived"), told)
 }
 
 /// The names of all views with their digests, and how much there is of each.
@@ -106,6 +115,54 @@ fn a_fleet_that_begins_again_goes_on_where_it_was() {
     assert_eq!(views(&twice), views(&once));
 }
 
+/// The law, over the whole pipeline: what was told, read from a file, in epochs of any size on any number of workers.
+#[test]
+fn a_recorded_morning_is_decided_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = pipeline(dir.path());
+    let morning = Settings { from_hour: 7.0, until_hour: 9.0, ..settings() };
+    let (lived, told) = {
+        let daemon = Daemon::start(&file, &dir.path().join("lived"), 2, &[]);
+        live_and_record(&daemon.url, &morning)
+    };
+    std::fs::write(dir.path().join("told.ndjson"), told).unwrap();
+    let pushed = std::fs::read_to_string(&file).unwrap();
+    let decided = dump(&dir.path().join("lived"), "dispatch.matches");
+    assert_eq!(decided.lines().count(), lived.answered);
+    let mut expected: Option<Vec<String>> = None;
+    for (rows, workers) in [(37, 1), (1_000, 2), (100_000, 4), (100, 4), (100_000, 1)] {
+        let of_a_file = "type = \"file\"\npath = \"told.ndjson\"\nformat = \"ndjson\"";
+        let text = pushed.replace("type = \"http\"", of_a_file);
+        let text = text.replace("interval_ms = 5", &format!("interval_ms = 5\nrows_max = {rows}"));
+        assert!(text.contains("told.ndjson") && text.contains("rows_max"));
+        std::fs::write(&file, text).unwrap();
+        let data = dir.path().join(format!("{rows}-{workers}"));
+        run_to_end(&file, &data, workers);
+        let views = [
+            "values",
+            "values.errors",
+            "dispatch",
+            "dispatch.matches",
+            "dispatch.waiting",
+            "dispatch.idle",
+            "dispatch.rounds",
+            "reposition",
+            "reposition.moves",
+            "income_by_cell",
+            "unknown",
+            "faults",
+        ];
+        let dumps: Vec<String> = views.iter().map(|view| dump(&data, view)).collect();
+        // The record ends where the morning did; rounds after it were never asked for.
+        assert!(dumps[3].starts_with(&decided), "the matches are others");
+        assert!(dumps[11].is_empty(), "{}", dumps[11]);
+        for ((view, dump), expected) in views.iter().zip(&dumps).zip(expected.iter().flatten()) {
+            assert!(dump == expected, "`{view}` differs in epochs of {rows} rows on {workers} workers");
+        }
+        expected = Some(dumps);
+    }
+}
+
 #[test]
 fn what_is_no_such_daemon_is_said() {
     let dir = tempfile::tempdir().unwrap();
@@ -113,7 +170,7 @@ fn what_is_no_such_daemon_is_said() {
     let other = "name = \"other\"\n[sources.others]\ntype = \"http\"\ncolumns = { x = \"int64\" }\n";
     std::fs::write(&file, format!("{other}[steps.all]\noperator = \"select\"\ninput = \"others\"\n")).unwrap();
     let daemon = Daemon::start(&file, &dir.path().join("store"), 1, &[]);
-    let refused = drive(&daemon.url, &settings(), &mut |_, _| {}).unwrap_err();
+    let refused = drive(&daemon.url, &settings(), &mut |_| {}).unwrap_err();
     assert!(refused.contains("no_such_source"), "{refused}");
 }
 
