@@ -83,7 +83,10 @@ impl Settings {
                 "temperature" => settings.waiting.temperature = *value,
                 "horizon_secs" => settings.waiting.horizon_secs = *value,
                 "shock_orders" => settings.shock.orders = *value as usize,
-                "shock_secs" => settings.shock.secs = *value,
+                "shock_secs" => settings.shock.secs = *value as u32,
+                "shock_at" => settings.shock.at = *value as u32,
+                "shock_patience_secs" => settings.shock.patience_secs = *value as u32,
+                "shock_ensemble_secs" => settings.shock.ensemble_secs = *value as u32,
                 "shock_fleet" => settings.shock.fleet = *value,
                 "shock_aware" => settings.shock.is_fleet_aware = *value > 0.0,
                 "passes" => settings.passes = *value as usize,
@@ -161,7 +164,11 @@ impl Market {
 
     /// Runs a day.
     pub fn run(&self, day: &Drawn, agent: &Agent, controlled: &[u32], record: bool) -> (Day, Vec<Lived>) {
-        let scenario = Scenario {
+        world::run(&self.scenario(day, controlled), agent, record)
+    }
+
+    fn scenario<'a>(&'a self, day: &'a Drawn, controlled: &'a [u32]) -> Scenario<'a> {
+        Scenario {
             city: &self.city,
             cells: &self.cells,
             orders: &day.orders,
@@ -170,8 +177,7 @@ impl Market {
             patience_secs: self.settings.patience_secs,
             forecast: &self.forecast,
             seed: day.seed,
-        };
-        world::run(&scenario, agent, record)
+        }
     }
 
     /// The offline value function of the history, discounted so.
@@ -189,6 +195,22 @@ impl Market {
     pub fn v1d3_with(&self, tuned: Tuned) -> Agent {
         let how = Discounts { gamma: tuned.gamma, idle_weight: tuned.idle_weight, is_spread: false };
         Agent::v1d3(Some(self.offline(&how)), tuned)
+    }
+
+    /// The city.
+    pub fn city(&self) -> &City {
+        &self.city
+    }
+
+    /// The policies that are compared: nearest, myopic, Xu's, Polar Bear's, V1D3's online values alone, and V1D3.
+    pub fn agents(&self) -> [Agent; 6] {
+        let online = Agent { name: "v1d3_online_only", ..Agent::v1d3(None, self.settings.tuned) };
+        [Agent::nearest(), Agent::myopic(), self.xu(), Agent::polar_bear(), online, self.v1d3()]
+    }
+
+    /// What the centres of all hexagons are worth to an agent at some times of a day, by time.
+    pub fn values(&self, day: &Drawn, agent: &Agent, at_secs: &[u32]) -> Vec<Vec<f64>> {
+        world::values(&self.scenario(day, &[]), agent, at_secs)
     }
 
     fn xu(&self) -> Agent {
@@ -237,8 +259,7 @@ pub(crate) fn give_gain(found: Found<'_>, bench: &'static str, metric: &str, a: 
 pub fn dispatch_day(settings: &Settings, found: Found<'_>) {
     const BENCH: &str = "dispatch_day";
     let market = Market::new(settings);
-    let online = Agent { name: "v1d3_online_only", ..Agent::v1d3(None, settings.tuned) };
-    let agents = [Agent::nearest(), Agent::myopic(), market.xu(), Agent::polar_bear(), online, market.v1d3()];
+    let agents = market.agents();
     let mut days: Vec<Vec<Day>> = vec![Vec::new(); agents.len()];
     let mut bounds = Vec::new();
     let mut everybody = Vec::new();

@@ -20,6 +20,7 @@ pub mod day;
 pub mod demand;
 pub mod experiment;
 pub mod hexagon;
+pub mod plots;
 pub mod random;
 pub mod shock;
 pub mod statistics;

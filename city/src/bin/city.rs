@@ -1,19 +1,25 @@
 //! Runs the city and the toy market, and prints what came out: a JSON line a figure.
 //!
-//! `city COMMAND [name=value …]`: `dispatch_day`, `bound`, `reposition`, `shock`, `toy_market`, `tune`,
-//! `tune_waiting`. Test days have the seeds 0, 1, …; history is of the seeds from 1,000 on, tuning of those from 500 on.
+//! `city COMMAND [name=value …]`: `dispatch_day`, `bound`, `reposition`, `shock`, `plots`, `toy_market`,
+//! `tune`, `tune_waiting`. Test days have the seeds 0, 1, …; history is of the seeds from 1,000 on, tuning of those from 500 on.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use city::experiment::{self, Figure, Settings};
-use city::{shock, tuning};
+use city::{plots, shock, tuning};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let command = arguments.next().unwrap_or_default();
     let mut given = BTreeMap::new();
+    let mut out = PathBuf::from("docs/plots");
     for argument in arguments {
+        if let Some(folder) = argument.strip_prefix("out=") {
+            out = PathBuf::from(folder);
+            continue;
+        }
         match argument.split_once('=').and_then(|(name, value)| Some((name.to_owned(), value.parse().ok()?))) {
             Some((name, value)) => given.insert(name, value),
             None => return refuse(&format!("`{argument}`: expected name=number")),
@@ -30,6 +36,12 @@ fn main() -> ExitCode {
         "reposition" => experiment::reposition(&settings, &mut found),
         "bound" => experiment::bound(&settings, &mut found),
         "shock" => shock::shock(&settings, &mut found),
+        "plots" => {
+            if let Err(message) = write_plots(&settings, &out) {
+                eprintln!("{message}");
+                return ExitCode::FAILURE;
+            }
+        }
         "toy_market" => experiment::toy_market(&settings, &mut found),
         "tune" => tuning::tune(&settings, &mut print),
         "tune_waiting" => tuning::tune_waiting(&settings, &mut print),
@@ -38,9 +50,18 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+fn write_plots(settings: &Settings, folder: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    for (name, svg) in plots::plots(settings) {
+        let path = folder.join(name);
+        std::fs::write(&path, svg).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    Ok(())
+}
+
 fn refuse(message: &str) -> ExitCode {
     eprintln!(
-        "{message}\nusage: city dispatch_day|bound|reposition|shock|toy_market|tune|tune_waiting [name=number …]"
+        "{message}\nusage: city dispatch_day|bound|reposition|shock|plots|toy_market|tune|tune_waiting [name=number …]"
     );
     ExitCode::from(2)
 }
