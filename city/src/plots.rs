@@ -65,7 +65,8 @@ fn values(market: &Market, settings: &Settings) -> String {
     let seen = market.values(&day, &market.v1d3(), &MOMENTS);
     let most = seen.iter().flatten().copied().fold(0.0, f64::max);
     let side = market.city().hexagons.side_m();
-    let scale = (PANEL - 8.0) / side;
+    // Hexagons at the edge reach beyond it.
+    let scale = (PANEL - 8.0) / (side + 2.0 * SIDE_M);
     let mut svg = Svg::new(3 * PANEL as u32, 2 * (PANEL as u32 + 20) + 30, "V of the places of a city over a day");
     for (at, (values, moment)) in seen.iter().zip(MOMENTS).enumerate() {
         let (left, top) = ((at % 3) as f64 * PANEL + 4.0, (at / 3) as f64 * (PANEL + 20.0) + 18.0);
@@ -74,7 +75,8 @@ fn values(market: &Market, settings: &Settings) -> String {
         for (hexagon, value) in values.iter().enumerate() {
             let centre = market.city().hexagons.centre(hexagon as u32);
             let shade = (value / most * SHADES.len() as f64).clamp(0.0, SHADES.len() as f64 - 1.0) as usize;
-            let (x, y, r) = (left + centre.x * scale, top + (side - centre.y) * scale, SIDE_M * scale);
+            let (x, y) = (left + (centre.x + SIDE_M) * scale, top + (side - centre.y + SIDE_M) * scale);
+            let r = SIDE_M * scale;
             let (half, wide) = (r / 2.0, r * 0.866);
             let _ = write!(
                 paths[shade],
@@ -152,7 +154,7 @@ fn crowd(settings: &Settings) -> String {
     let high = (most / 5.0).ceil() * 5.0;
     let x = |slot: usize| 50.0 + (slot - begins) as f64 / slots.len() as f64 * 300.0;
     let y = |percent: f64| 210.0 - percent / high * 190.0;
-    let mut svg = Svg::new(470, 250, "The part of a crowd's fares that is won");
+    let mut svg = Svg::new(500, 250, "The part of a crowd's fares that is won");
     svg.axis("M50 20V210H350");
     for tick in 0..=(high / 5.0) as u32 {
         let percent = f64::from(tick) * 5.0;
