@@ -13,7 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("engine", &["types", "storage"]),
     ("operators", &["types", "engine", "storage"]),
     ("api", &["types", "storage", "engine"]),
-    ("daemon", &["types", "storage", "engine", "operators", "api", "bench"]),
+    ("daemon", &["types", "storage", "engine", "operators", "api", "bench", "city"]),
     ("examples", &["types", "storage", "engine", "operators", "api"]),
     ("testkit", &["types", "storage", "engine"]),
     ("bench", &["types", "storage", "engine", "operators", "api", "examples", "city"]),

@@ -1,18 +1,22 @@
 //! Runs the city and the toy market, and prints what came out: a JSON line a figure.
 //!
-//! `city COMMAND [name=value …]`: `dispatch_day`, `bound`, `reposition`, `shock`, `plots`, `toy_market`,
-//! `tune`, `tune_waiting`. Test days have the seeds 0, 1, …; history is of the seeds from 1,000 on, tuning of those from 500 on.
+//! `city COMMAND [name=value …]`: `dispatch_day`, `bound`, `reposition`, `shock`, `plots`, `toy_market`, `tune`,
+//! `tune_waiting`; and `drive URL [name=value …]`, the closed loop with a running daemon. Test days have the seeds
+//! 0, 1, …; history is of the seeds from 1,000 on, tuning of those from 500 on.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use city::experiment::{self, Figure, Settings};
-use city::{plots, shock, tuning};
+use city::{client, plots, shock, tuning};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let command = arguments.next().unwrap_or_default();
+    if command == "drive" {
+        return drive(arguments);
+    }
     let mut given = BTreeMap::new();
     let mut out = PathBuf::from("docs/plots");
     for argument in arguments {
@@ -48,6 +52,42 @@ fn main() -> ExitCode {
         other => return refuse(&format!("no command `{other}`")),
     }
     ExitCode::SUCCESS
+}
+
+/// The closed loop: days whose decisions a running daemon makes.
+fn drive(mut arguments: impl Iterator<Item = String>) -> ExitCode {
+    let Some(base) = arguments.next().filter(|base| base.starts_with("http")) else {
+        return refuse("where is the daemon? city drive http://127.0.0.1:8080 [name=number …]");
+    };
+    let mut settings = client::Settings::default();
+    for argument in arguments {
+        let set = argument.split_once('=').and_then(|(name, value)| Some((name, value.parse().ok()?)));
+        let set = set.ok_or_else(|| format!("`{argument}`: expected name=number"));
+        if let Err(message) = set.and_then(|(name, value): (&str, f64)| settings.set(name, value)) {
+            return refuse(&message);
+        }
+    }
+    let outcome = client::drive(&base, &settings, &mut |seen| {
+        let client::Seen::Day(number, day) = seen else { return };
+        let figure = |metric: &str, value: f64, unit: &'static str| {
+            let metric = format!("{metric}_day_{number}");
+            println!("{}", Figure { bench: "drive", metric, value, half_width: None, unit }.json());
+        };
+        figure("J", day.total(), "fees");
+        figure("answer_rate", day.answer_rate(), "ratio");
+        figure("cancelled", day.cancelled as f64, "orders");
+        figure("pickup", day.pickup_mean_m(), "m");
+        figure("waiting", day.waiting_mean_secs(), "s");
+        figure("gini", day.gini(), "ratio");
+        figure("income_per_hour", day.total() * 3_600.0 / day.online_secs.iter().sum::<f64>(), "fees/h");
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn write_plots(settings: &Settings, folder: &Path) -> Result<(), String> {
