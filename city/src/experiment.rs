@@ -345,19 +345,22 @@ pub fn reposition(settings: &Settings, found: Found<'_>) {
     let agents = [("stay", stay), ("v1d3_plain", plain), ("v1d3", aware)];
     let sizes = [100usize, 500, 2_000];
     let mut rates = vec![vec![Vec::new(); sizes.len()]; agents.len()];
-    let mut of_first = rates.clone();
+    // G of the 100 and of the 500, in whatever company.
+    let mut of_same = vec![vec![[Vec::new(), Vec::new()]; sizes.len()]; agents.len()];
     let mut used = Vec::new();
     for seed in settings.days() {
         let drawn = market.draw(seed, None);
         let all = fleet(&drawn.shifts, scaled(sizes[2], settings.scale));
+        let part = |size: usize| all.iter().copied().step_by(sizes[2] / size).collect::<Vec<u32>>();
+        let same = [part(sizes[0]), part(sizes[1])];
         for (at, size) in sizes.iter().enumerate() {
-            let every = sizes[2] / size;
-            let controlled: Vec<u32> = all.iter().copied().step_by(every).collect();
-            let first: Vec<u32> = all.iter().copied().step_by(sizes[2] / sizes[0]).collect();
+            let controlled = part(*size);
             for (way, (_, agent)) in agents.iter().enumerate() {
                 let day = market.run(&drawn, agent, &controlled, false).0;
                 rates[way][at].push(day.income_per_hour(&controlled));
-                of_first[way][at].push(day.income_per_hour(&first));
+                for (of_same, same) in of_same[way][at].iter_mut().zip(&same) {
+                    of_same.push(day.income_per_hour(same));
+                }
                 if way == 0 && at == 0 {
                     used.push(day.utilisation());
                 }
@@ -373,8 +376,10 @@ pub fn reposition(settings: &Settings, found: Found<'_>) {
                 give_gain(found, BENCH, &metric, &rates[way][at], &rates[0][at]);
             }
         }
-        let metric = format!("G_{name}_of_the_same_100_among_2000_over_alone");
-        give_gain(found, BENCH, &metric, &of_first[way][2], &of_first[way][0]);
+        for (at, size) in sizes.iter().enumerate().take(2) {
+            let metric = format!("G_{name}_of_the_same_{size}_among_2000_over_alone");
+            give_gain(found, BENCH, &metric, &of_same[way][2][at], &of_same[way][at][at]);
+        }
     }
 }
 
