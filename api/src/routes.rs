@@ -105,6 +105,9 @@ routes! {
     EPOCH "GET" "/v1/epochs/{epoch}" "The record of an epoch: how far each source was read, and what the clock said."
         "`{epoch, clock_ms, sources}`, written before anything of the epoch was computed."
         [] [NO_SUCH_EPOCH, BAD_PARAMETER]
+    CHECKPOINT "POST" "/v1/checkpoints/{name}" "Copies the store as it is now, while it goes on."
+        "Into the folder `checkpoints/NAME` of the store's own, by hard links: it takes next to no time and no room until the two differ. The name is 1 to 100 letters, digits, `.`, `_` or `-`, and begins with none of the last three. Answered `{name, epoch}`, an epoch the copy surely has, when it is on disk. `thalweg restore` makes a store of it."
+        [] [BAD_PARAMETER, CHECKPOINT_EXISTS, BUSY]
     LIVE "GET" "/healthz/live" "200 while the process answers."
         "`{\"live\": true}`."
         [] []

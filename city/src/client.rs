@@ -37,7 +37,7 @@ pub struct Settings {
     pub seed: u64,
     /// The hour of the first day at which it begins.
     pub from_hour: f64,
-    /// The hour of each day at which it stops.
+    /// The hour of the last day at which it stops.
     pub until_hour: f64,
     /// How many days.
     pub days: u32,
@@ -123,7 +123,8 @@ pub fn drive(base: &str, settings: &Settings, watch: &mut dyn FnMut(Seen<'_>)) -
         };
         let from = if number == 0 { (settings.from_hour * 3_600.0) as u32 } else { 0 };
         daemon.begin(number, from);
-        let until = (settings.until_hour * 3_600.0) as u32;
+        let is_last = number + 1 == settings.days;
+        let until = if is_last { (settings.until_hour * 3_600.0) as u32 } else { DAY_SECS };
         let day = world::run_by(&scenario, &mut daemon, (from, until))?;
         (daemon.watch)(Seen::Day(number, &day));
     }
@@ -263,9 +264,11 @@ impl<'w> Daemon<'w> {
                 What::Order(number) => {
                     let o = &scenario.orders[*number as usize];
                     let order = self.day * ORDERS_A_DAY + number;
+                    // Nobody waits past midnight: the next day knows nothing of it.
+                    let patience = f64::from(self.patience_secs).min((f64::from(DAY_SECS) - o.at - 1.0).max(0.0));
                     json!({"at": at, "kind": "order", "order": order, "event": "created", "x": o.from.x, "y": o.from.y,
                         "to_cell": cell(&o.to), "to_x": o.to.x, "to_y": o.to.y, "reward": o.reward,
-                        "secs": o.trip_secs, "patience": self.patience_secs})
+                        "secs": o.trip_secs, "patience": patience})
                 }
                 What::Driver { driver, event, place } => json!({"at": at, "kind": "driver", "driver": driver,
                     "event": event, "cell": cell(place), "x": place.x, "y": place.y}),

@@ -128,6 +128,15 @@ pub fn faults(base: &str, source: Option<&str>, reason: Option<&str>, out: &mut 
     Client::new(base).pages(&path, out)
 }
 
+/// `thalweg checkpoint NAME`: has the daemon copy its store. Gives an epoch the copy surely has.
+pub fn checkpoint(base: &str, name: &str) -> Result<Epoch, Error> {
+    let client = Client::new(base);
+    let mut response = client.post(&format!("/v1/checkpoints/{}", encode(name)))?;
+    let answer = response.body_mut().read_to_vec().map_err(|e| client.broken(e))?;
+    let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
+    Ok(answer["epoch"].as_u64().unwrap_or_default())
+}
+
 /// Where a tail begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TailFrom {
@@ -244,7 +253,15 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let mut response = request.call().map_err(|e| self.broken(e))?;
+        self.unless_refused(request.call())
+    }
+
+    fn post(&self, path: &str) -> Result<Response<ureq::Body>, Error> {
+        self.unless_refused(self.agent.post(format!("{}{path}", self.base)).send_empty())
+    }
+
+    fn unless_refused(&self, answer: Result<Response<ureq::Body>, ureq::Error>) -> Result<Response<ureq::Body>, Error> {
+        let mut response = answer.map_err(|e| self.broken(e))?;
         if response.status().is_success() {
             return Ok(response);
         }

@@ -115,6 +115,25 @@ fn a_fleet_that_begins_again_goes_on_where_it_was() {
     assert_eq!(views(&twice), views(&once));
 }
 
+#[test]
+fn a_night_passes_into_the_next_day() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = pipeline(dir.path());
+    let night = Settings { from_hour: 23.0, until_hour: 1.0, days: 2, scale: 0.05, ..settings() };
+    let daemon = Daemon::start(&file, &dir.path().join("store"), 1, &[]);
+    let mut answered = Vec::new();
+    drive(&daemon.url, &night, &mut |seen| {
+        if let Seen::Day(_, day) = seen {
+            answered.push(day.answered);
+        }
+    })
+    .unwrap();
+    assert!(answered.len() == 2 && answered.iter().all(|orders| *orders > 50), "{answered:?}");
+    let seen = views(&daemon);
+    let rows = |name: &str| seen.iter().find(|(view, ..)| view == name).unwrap().1;
+    assert_eq!((rows("faults"), rows("dispatch.matches")), (0, answered.iter().sum::<usize>() as u64));
+}
+
 /// The law, over the whole pipeline: what was told, read from a file, in epochs of any size on any number of workers.
 #[test]
 fn a_recorded_morning_is_decided_as_it_was() {
