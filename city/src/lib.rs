@@ -16,13 +16,17 @@
 pub mod agent;
 pub mod bound;
 pub mod calibration;
+pub mod chains;
 pub mod client;
 pub mod day;
 pub mod demand;
 pub mod experiment;
 pub mod hexagon;
 pub mod outside;
+pub mod plots;
 pub mod random;
+pub mod shock;
 pub mod statistics;
 pub mod toy;
+pub mod tuning;
 pub mod world;

@@ -128,6 +128,23 @@ pub fn run(scenario: &Scenario<'_>, agent: &Agent, record: bool) -> (Day, Vec<Li
     world.finish()
 }
 
+/// What the centres of all hexagons are worth to an agent at the end of the rounds that begin at these times, ascending.
+pub fn values(scenario: &Scenario<'_>, agent: &Agent, at_secs: &[u32]) -> Vec<Vec<f64>> {
+    let mut world = World::new(scenario, agent, false, None);
+    let mut seen = Vec::new();
+    for round in 0..ROUNDS {
+        world.round(round);
+        if at_secs.contains(&(round * ROUND)) {
+            let worth = |hexagon: u32| {
+                let place = place_of(&mut world.cells, hexagon, &scenario.city.hexagons.centre(hexagon));
+                world.worth(&place, round * ROUND)
+            };
+            seen.push((0..scenario.city.hexagons.len() as u32).map(worth).collect());
+        }
+    }
+    seen
+}
+
 /// Runs a part of a day, from a second to another, in which somebody outside decides. Shifts that began before begin with it;
 /// at the end of the day all drivers are offline.
 pub fn run_by(

@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("daemon", &["types", "storage", "engine", "operators", "api", "bench", "city"]),
     ("examples", &["types", "storage", "engine", "operators", "api"]),
     ("testkit", &["types", "storage", "engine"]),
-    ("bench", &["types", "storage", "engine", "operators", "api", "examples"]),
+    ("bench", &["types", "storage", "engine", "operators", "api", "examples", "city"]),
     ("city", &["operators"]),
 ];
 
