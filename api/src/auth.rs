@@ -29,7 +29,7 @@ pub enum Role {
     Read,
     /// Push records.
     Ingest,
-    /// Change how the daemon runs.
+    /// Have the daemon do something with its store.
     Admin,
 }
 

@@ -108,7 +108,8 @@ pub async fn serve(
     let read = read::Read::new(handle.store().clone(), metrics, closed, options.clone()).map_err(io::Error::other)?;
     let read = Arc::new(read);
     let pushes = Semaphore::new(options.pushes_max);
-    let control = Arc::new(control::Control { handle, read: Arc::clone(&read), pushes });
+    let control =
+        Arc::new(control::Control { handle, read: Arc::clone(&read), pushes, checkpoints: Semaphore::new(1) });
     let routes = router::read_side(&read).merge(router::control_side(&control));
     let served = server::run(listener, router::Service::new(read, routes), shutdown, closing, connections, &options);
     match &options.tokens {

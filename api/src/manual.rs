@@ -6,7 +6,7 @@ use crate::auth::Role;
 use crate::format::FORMATS;
 use crate::metrics::METRICS;
 use crate::problem::{CODES, Code, FORBIDDEN, UNAUTHENTICATED};
-use crate::routes::{ROUTES, Route};
+use crate::routes::{PUSH, ROUTES, Route};
 
 /// What OpenAPI calls the way tokens come.
 const BEARER: &str = "bearer";
@@ -23,8 +23,7 @@ pub fn manual() -> String {
          Where the daemon was given tokens (`--tokens`, [operations](operations.md#tokens)), a request needs one whose role is\n\
          that of the route or a greater one (`read` < `ingest` < `admin`), in the header `Authorization: Bearer TOKEN`: else it\n\
          is refused with `unauthenticated` or `forbidden`, before anything else is looked at. A path or method that is not\n\
-         served needs `read`, or what its path needs. A stream of changes ends when its token is taken back. `admin` is for\n\
-         routes to come; today no route needs it.\n\n\
+         served needs `read`, or what its path needs. A stream of changes ends when its token is taken back.\n\n\
          ## Routes\n\n| route | role | |\n|---|---|---|\n",
     );
     for route in ROUTES {
@@ -133,7 +132,7 @@ fn operation(route: &Route, path: &str) -> Value {
         // OpenAPI 3.1 lets roles stand beside any scheme.
         Some(role) => json!([{ BEARER: [role.name()] }]),
     };
-    if route.method == "POST" {
+    if route.path == PUSH.path {
         let kinds = ["application/json", "application/x-ndjson", "application/vnd.apache.arrow.stream"];
         let content: Map<String, Value> = kinds.iter().map(|k| ((*k).to_owned(), json!({}))).collect();
         operation["requestBody"] = json!({"required": true, "content": content});

@@ -47,6 +47,7 @@ codes! {
     SOURCE_NOT_PUSHED "source_not_pushed" 409 "The source fetches its records itself and takes none by POST."
     AHEAD_OF_STORE "ahead_of_store" 409 "The event id is of an epoch this store has not reached: it comes from another store. Start again from a snapshot."
     IDEMPOTENCY_CONFLICT "idempotency_conflict" 409 "The `Idempotency-Key` was used for other records. Nothing was taken."
+    CHECKPOINT_EXISTS "checkpoint_exists" 409 "There is a checkpoint of that name; nothing was done."
     COMPACTED "compacted" 410 "The epoch is older than what is retained. Start again from the newest (`from=snapshot`)."
     BODY_TOO_LARGE "body_too_large" 413 "The body is longer than the limit; send it in parts."
     UNSUPPORTED_MEDIA_TYPE "unsupported_media_type" 415 "`Content-Type` (or `Content-Encoding`) is none of those taken."

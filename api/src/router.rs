@@ -104,6 +104,7 @@ pub(crate) fn control_side(control: &Arc<Control>) -> Router {
         on(&r::SOURCE, get(control::source)),
         on(&r::PUSH, post(ingest::push)),
         on(&r::EPOCHS, get(control::epochs)),
+        on(&r::CHECKPOINT, post(control::checkpoint)),
         on(&r::READY, get(control::ready)),
         on(&r::METRICS, get(control::metrics)),
     ];
@@ -148,7 +149,8 @@ async fn no_such_route(method: Method, uri: Uri) -> Problem {
 async fn method_not_allowed(method: Method, uri: Uri) -> Response {
     let path = uri.path();
     let mut response = Problem::new(METHOD_NOT_ALLOWED, format!("{path} does not take {method}")).into_response();
-    let posts = path.starts_with("/v1/sources/") && path.ends_with("/records");
+    let posts =
+        (path.starts_with("/v1/sources/") && path.ends_with("/records")) || path.starts_with("/v1/checkpoints/");
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(if posts { "POST" } else { "GET, HEAD" }));
     response
 }

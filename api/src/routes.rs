@@ -36,6 +36,7 @@ pub struct Route {
 const OPEN: Option<Role> = None;
 const READ_ROLE: Option<Role> = Some(Role::Read);
 const INGEST_ROLE: Option<Role> = Some(Role::Ingest);
+const ADMIN_ROLE: Option<Role> = Some(Role::Admin);
 
 const AS_OF: Param = Param { name: "as_of", doc: "Read exactly this epoch. Default: the newest published." };
 const MIN_EPOCH: Param = Param {
@@ -113,6 +114,9 @@ routes! {
     EPOCH "GET" "/v1/epochs/{epoch}" READ_ROLE "The record of an epoch: how far each source was read, and what the clock said."
         "`{epoch, clock_ms, sources}`, written before anything of the epoch was computed."
         [] [NO_SUCH_EPOCH, BAD_PARAMETER]
+    CHECKPOINT "POST" "/v1/checkpoints/{name}" ADMIN_ROLE "Copies the store as it is now, while it goes on."
+        "Into the folder `checkpoints/NAME` of the store's own, by hard links: it takes next to no time and no room until the two differ. The name is 1 to 100 letters, digits, `.`, `_` or `-`, and begins with none of the last three. Answered `{name, epoch}`, an epoch the copy surely has, when it is on disk. `thalweg restore` makes a store of it."
+        [] [BAD_PARAMETER, CHECKPOINT_EXISTS, BUSY]
     LIVE "GET" "/healthz/live" OPEN "200 while the process answers."
         "`{\"live\": true}`. Open even where tokens are needed: a supervisor must be able to ask, and a stranger learns no more than from the port's being open."
         [] []

@@ -37,7 +37,7 @@ pub struct Settings {
     pub seed: u64,
     /// The hour of the first day at which it begins.
     pub from_hour: f64,
-    /// The hour of each day at which it stops.
+    /// The hour of the last day at which it stops.
     pub until_hour: f64,
     /// How many days.
     pub days: u32,
@@ -93,11 +93,20 @@ impl Settings {
     }
 }
 
-/// Lives through days whose decisions the daemon at `base` makes; `done` is called after each.
-pub fn drive(base: &str, settings: &Settings, done: &mut dyn FnMut(u32, &Day)) -> Result<(), String> {
+/// What comes of driving.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'a> {
+    /// Lines that the daemon is told, or was told when this day was lived through before.
+    Told(&'a str),
+    /// A day is over: its number, from 0.
+    Day(u32, &'a Day),
+}
+
+/// Lives through days whose decisions the daemon at `base` makes.
+pub fn drive(base: &str, settings: &Settings, watch: &mut dyn FnMut(Seen<'_>)) -> Result<(), String> {
     let city = City::new(settings.scale);
     let cells: Cells = world::atlas(&city, Coding::Tabular);
-    let mut daemon = Daemon::reach(base, settings)?;
+    let mut daemon = Daemon::reach(base, settings, watch)?;
     for number in 0..settings.days {
         let seed = settings.seed + u64::from(number);
         let (orders, shifts) = (city.orders(seed, None), city.shifts(seed));
@@ -114,15 +123,17 @@ pub fn drive(base: &str, settings: &Settings, done: &mut dyn FnMut(u32, &Day)) -
         };
         let from = if number == 0 { (settings.from_hour * 3_600.0) as u32 } else { 0 };
         daemon.begin(number, from);
-        let until = (settings.until_hour * 3_600.0) as u32;
+        let is_last = number + 1 == settings.days;
+        let until = if is_last { (settings.until_hour * 3_600.0) as u32 } else { DAY_SECS };
         let day = world::run_by(&scenario, &mut daemon, (from, until))?;
-        done(number, &day);
+        (daemon.watch)(Seen::Day(number, &day));
     }
     Ok(())
 }
 
 /// The daemon as the city sees it.
-struct Daemon {
+struct Daemon<'w> {
+    watch: &'w mut dyn FnMut(Seen<'_>),
     base: String,
     agent: ureq::Agent,
     every_secs: u32,
@@ -137,11 +148,12 @@ struct Daemon {
     hour: Option<u32>,
 }
 
-impl Daemon {
+impl<'w> Daemon<'w> {
     #[allow(clippy::disallowed_methods, reason = "a client that keeps pace; what it does does not depend on it")]
-    fn reach(base: &str, settings: &Settings) -> Result<Daemon, String> {
+    fn reach(base: &str, settings: &Settings, watch: &'w mut dyn FnMut(Seen<'_>)) -> Result<Daemon<'w>, String> {
         let config = ureq::Agent::config_builder().http_status_as_error(false);
         let mut daemon = Daemon {
+            watch,
             base: base.trim_end_matches('/').to_owned(),
             agent: config.timeout_global(Some(Duration::from_secs(60))).build().into(),
             every_secs: settings.every_secs,
@@ -252,9 +264,11 @@ impl Daemon {
                 What::Order(number) => {
                     let o = &scenario.orders[*number as usize];
                     let order = self.day * ORDERS_A_DAY + number;
+                    // Nobody waits past midnight: the next day knows nothing of it.
+                    let patience = f64::from(self.patience_secs).min((f64::from(DAY_SECS) - o.at - 1.0).max(0.0));
                     json!({"at": at, "kind": "order", "order": order, "event": "created", "x": o.from.x, "y": o.from.y,
                         "to_cell": cell(&o.to), "to_x": o.to.x, "to_y": o.to.y, "reward": o.reward,
-                        "secs": o.trip_secs, "patience": self.patience_secs})
+                        "secs": o.trip_secs, "patience": patience})
                 }
                 What::Driver { driver, event, place } => json!({"at": at, "kind": "driver", "driver": driver,
                     "event": event, "cell": cell(place), "x": place.x, "y": place.y}),
@@ -268,7 +282,7 @@ impl Daemon {
     }
 }
 
-impl Dispatcher for Daemon {
+impl Dispatcher for Daemon<'_> {
     fn every_secs(&self) -> u32 {
         self.every_secs
     }
@@ -276,6 +290,7 @@ impl Dispatcher for Daemon {
     fn ask(&mut self, scenario: &Scenario<'_>, at: u32, news: &[News]) -> Result<Decisions, String> {
         let time = micros(self.day, f64::from(at));
         let lines = self.lines(scenario, at, news);
+        (self.watch)(Seen::Told(&lines));
         let epoch = if time < self.told {
             None
         } else {

@@ -37,6 +37,10 @@ pub enum Command {
     Faults(Faults),
     /// Walk every checksum and digest of a stopped store.
     Verify(Verify),
+    /// Have a running daemon copy its store, as it is now, while it goes on.
+    Checkpoint(Checkpoint),
+    /// Make a store of a checkpoint, or of the store of a stopped daemon, and verify it.
+    Restore(Restore),
     /// Draw a token for the API, and print it with its line for the file of tokens.
     Token(Token),
     /// Learn from a recorded history what a pipeline begins with.
@@ -244,6 +248,26 @@ pub struct Tail {
 #[derive(Debug, Args)]
 pub struct Verify {
     /// The folder of the store.
+    #[arg(long)]
+    pub data: PathBuf,
+}
+
+/// `thalweg checkpoint`.
+#[derive(Debug, Args)]
+pub struct Checkpoint {
+    /// What it shall be called: the copy is the folder `checkpoints/NAME` of the store.
+    pub name: String,
+    /// The running daemon.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+}
+
+/// `thalweg restore`.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// The folder of the checkpoint, which stays as it is.
+    pub from: PathBuf,
+    /// The folder of the new store; there must be nothing yet.
     #[arg(long)]
     pub data: PathBuf,
 }

@@ -6,8 +6,8 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::time::Duration;
 
 use types::Epoch;
-use ureq::Agent;
 use ureq::http::Response;
+use ureq::{Agent, RequestBuilder};
 
 /// Rows asked for at a time.
 const PAGE_ROWS: u32 = 10_000;
@@ -137,6 +137,14 @@ pub fn faults(
     client.pages(&path, out)
 }
 
+/// `thalweg checkpoint NAME`: has the daemon copy its store. Gives an epoch the copy surely has.
+pub fn checkpoint(client: &Client, name: &str) -> Result<Epoch, Error> {
+    let mut response = client.post(&format!("/v1/checkpoints/{}", encode(name)))?;
+    let answer = response.body_mut().read_to_vec().map_err(|e| client.broken(e))?;
+    let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
+    Ok(answer["epoch"].as_u64().unwrap_or_default())
+}
+
 /// Where a tail begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TailFrom {
@@ -257,14 +265,26 @@ impl Client {
     }
 
     fn get(&self, path: &str, headers: &[(&str, &str)]) -> Result<Response<ureq::Body>, Error> {
-        let mut request = self.agent.get(format!("{}{path}", self.base));
-        if let Some(value) = &self.authorization {
-            request = request.header("authorization", value);
-        }
+        let mut request = self.with_token(self.agent.get(format!("{}{path}", self.base)));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let mut response = request.call().map_err(|e| self.broken(e))?;
+        self.unless_refused(request.call())
+    }
+
+    fn post(&self, path: &str) -> Result<Response<ureq::Body>, Error> {
+        self.unless_refused(self.with_token(self.agent.post(format!("{}{path}", self.base))).send_empty())
+    }
+
+    fn with_token<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.authorization {
+            Some(value) => request.header("authorization", value),
+            None => request,
+        }
+    }
+
+    fn unless_refused(&self, answer: Result<Response<ureq::Body>, ureq::Error>) -> Result<Response<ureq::Body>, Error> {
+        let mut response = answer.map_err(|e| self.broken(e))?;
         if response.status().is_success() {
             return Ok(response);
         }

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod check;
+mod checkpoint;
 mod crash;
 mod progress;
 mod run;
@@ -84,6 +85,8 @@ fn main() -> ExitCode {
             |data, out| offline::faults(data, a.source.as_deref(), a.reason.as_deref(), out).map(drop),
         ),
         Command::Verify(a) => check::verify(&a),
+        Command::Checkpoint(a) => checkpoint::checkpoint(&a),
+        Command::Restore(a) => checkpoint::restore(&a),
         Command::Token(a) => token::token(&a),
         Command::Train(a) => train::train(&a),
         Command::Bench(a) => check::bench(&a),

@@ -170,7 +170,11 @@ fn without_a_sufficient_token_there_is_nothing_at_any_route() {
     let nowhere = nowhere.into_iter().map(|path| (path, Some(Role::Read)));
     let mut asked = 0;
     for (route, needed) in routes.chain(nowhere) {
-        let path = route.replace("{source}", "events").replace("{view}", "totals").replace("{*key}", "a");
+        let path = route
+            .replace("{source}", "events")
+            .replace("{view}", "totals")
+            .replace("{*key}", "a")
+            .replace("{name}", "a");
         let path = path.replace("{epoch}", "1");
         // Whether or not the route takes the method.
         for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"] {
@@ -205,6 +209,7 @@ fn without_a_sufficient_token_there_is_nothing_at_any_route() {
         serde_json::from_str::<Json>(&body).unwrap()["records"].as_u64()
     };
     assert_eq!(records(), Some(0));
+    assert!(!guarded.file("store/checkpoints").exists(), "a checkpoint was made");
     let pushed = ask(&daemon, "POST", "/v1/sources/events/records", &bearing(&guarded.tokens[&Role::Ingest]));
     assert_eq!((pushed.status, records()), (200, Some(1)), "{}", pushed.body);
     let refused = ask(&daemon, "GET", "/metrics", &read).body;
@@ -297,6 +302,11 @@ fn the_commands_send_the_token_of_the_environment() {
         command.args(words).args(["--url", &daemon.url]).env_remove("THALWEG_TOKEN");
         command.envs(token.map(|t| ("THALWEG_TOKEN", t))).output().unwrap()
     };
+    let refused = run(&["checkpoint", "c"], Some(&guarded.tokens[&Role::Ingest]));
+    assert_eq!((refused.status.code(), refused.stdout.len()), (Some(1), 0));
+    assert!(said(&refused).contains("(forbidden)"), "{}", said(&refused));
+    let made = run(&["checkpoint", "c"], Some(&guarded.tokens[&Role::Admin]));
+    assert!(made.status.success() && guarded.file("store/checkpoints/c").exists(), "{}", said(&made));
     let commands: [(&[&str], &str); 5] = [
         (&["views"], "totals"),
         (&["get", "totals", "a"], "{\"bucket\":\"a\",\"events\":1}\n"),

@@ -58,7 +58,8 @@ fn drive(mut arguments: impl Iterator<Item = String>) -> ExitCode {
             return refuse(&message);
         }
     }
-    let outcome = client::drive(&base, &settings, &mut |number, day| {
+    let outcome = client::drive(&base, &settings, &mut |seen| {
+        let client::Seen::Day(number, day) = seen else { return };
         let figure = |metric: &str, value: f64, unit: &str| {
             println!("{}", experiment::line("drive", &format!("{metric}_day_{number}"), value, None, unit));
         };
