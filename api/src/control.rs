@@ -191,6 +191,8 @@ fn phase(phase: &Phase) -> Result<Value, Problem> {
 /// `GET /metrics`
 pub(crate) async fn metrics(State(control): State<Arc<Control>>) -> Result<Response, Problem> {
     let mut body = Vec::new();
+    let ready = matches!(control.handle.status().phase, Phase::Live | Phase::Ended);
+    control.read.metrics.ready.set(i64::from(ready));
     let families = control.handle.metrics().registry.gather();
     TextEncoder::new().encode(&families, &mut body).map_err(Problem::internal)?;
     let mut response = body.into_response();

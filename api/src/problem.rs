@@ -34,6 +34,8 @@ codes! {
     BAD_EVENT_ID "bad_event_id" 400 "`Last-Event-ID` (or `after`) is not an id this route has sent."
     BAD_PAYLOAD "bad_payload" 400 "The body as a whole cannot be read; no record of it was taken."
     BAD_IDEMPOTENCY_KEY "bad_idempotency_key" 400 "`Idempotency-Key` is not 1 to 255 visible ASCII characters."
+    UNAUTHENTICATED "unauthenticated" 401 "The daemon has tokens and the request has none of them: it needs `Authorization: Bearer TOKEN`."
+    FORBIDDEN "forbidden" 403 "The token's role may not do this; the message names the role that may."
     NO_SUCH_ROUTE "no_such_route" 404 "Nothing is served at this path; `GET /` lists what is."
     NO_SUCH_VIEW "no_such_view" 404 "The pipeline has no stored relation of that name."
     NO_SUCH_SOURCE "no_such_source" 404 "The pipeline has no source of that name."

@@ -14,23 +14,27 @@ use futures_util::future::Either;
 use hyper::service::Service as HyperService;
 use hyper_util::service::TowerToHyperService;
 
+use crate::auth::Tokens;
 use crate::control::{self, Control};
 use crate::problem::{METHOD_NOT_ALLOWED, NO_SUCH_ROUTE, Problem, suggestion};
 use crate::read::Read;
 use crate::routes::{self as r, ROUTES, Route};
 use crate::{changes, ingest, manual, views};
 
-/// Answers requests: by the routes, and what is asked most, the newest row of a key, before them. Routing, with the boxes
+/// Answers requests of those who may ask: by the routes, and what is asked most, the newest row of a key, before them. Routing, with the boxes
 /// and layers it takes, costs as much as such a lookup.
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
     read: Arc<Read>,
+    /// Who is let in; `None`: everyone.
+    tokens: Option<Arc<Tokens>>,
     routes: TowerToHyperService<Router>,
 }
 
 impl Service {
     pub(crate) fn new(read: Arc<Read>, routes: Router) -> Service {
-        Service { read, routes: TowerToHyperService::new(routes) }
+        let tokens = read.options.tokens.clone();
+        Service { read, tokens, routes: TowerToHyperService::new(routes) }
     }
 }
 
@@ -45,7 +49,17 @@ where
         <TowerToHyperService<Router> as HyperService<http::Request<B>>>::Future,
     >;
 
-    fn call(&self, request: http::Request<B>) -> Self::Future {
+    fn call(&self, mut request: http::Request<B>) -> Self::Future {
+        if let Some(tokens) = &self.tokens {
+            match tokens.admit(request.uri().path(), request.headers()) {
+                Ok(Some(grant)) => drop(request.extensions_mut().insert(grant)),
+                Ok(None) => {}
+                Err((label, response)) => {
+                    self.read.metrics.answered(label, response.status().as_u16());
+                    return Either::Left(ready(Ok(response)));
+                }
+            }
+        }
         match views::get_newest_row(&self.read, &request) {
             Some(response) => Either::Left(ready(Ok(response))),
             None => Either::Right(self.routes.call(request)),

@@ -41,6 +41,8 @@ pub enum Command {
     Checkpoint(Checkpoint),
     /// Make a store of a checkpoint, or of the store of a stopped daemon, and verify it.
     Restore(Restore),
+    /// Draw a token for the API, and print it with its line for the file of tokens.
+    Token(Token),
     /// Learn from a recorded history what a pipeline begins with.
     #[command(subcommand)]
     Train(Train),
@@ -110,6 +112,12 @@ pub struct Run {
     /// The address of the REST API; `none` for no API.
     #[arg(long, default_value = "127.0.0.1:8080")]
     pub listen: Listen,
+    /// The file of tokens a request needs one of, `name role sha256:HEX` a line; read again when it changes.
+    #[arg(long)]
+    pub tokens: Option<PathBuf>,
+    /// Serve everyone who reaches an address that is not of this machine alone.
+    #[arg(long, conflicts_with = "tokens")]
+    pub listen_without_auth: bool,
     /// Timely workers. No result depends on it.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: u16,
@@ -154,7 +162,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where a reading command reads.
+/// Where a reading command reads. A daemon that needs a token is sent the one in THALWEG_TOKEN.
 #[derive(Debug, Args)]
 pub struct From {
     /// A running daemon.
@@ -263,6 +271,22 @@ pub struct Restore {
     #[arg(long)]
     pub data: PathBuf,
 }
+
+/// `thalweg token`.
+#[derive(Debug, Args)]
+#[command(after_long_help = TOKEN_HELP)]
+pub struct Token {
+    /// Whose it is: the name in the file.
+    #[arg(long)]
+    pub name: String,
+    /// What its holder may do; each role may do what those before it may.
+    #[arg(long, value_parser = ["read", "ingest", "admin"])]
+    pub role: String,
+}
+
+const TOKEN_HELP: &str = "\
+Prints two lines: the token, which is kept nowhere, and the line for the file that `thalweg run --tokens` reads, which
+holds its SHA-256. Give the token to its holder; the commands that ask a daemon send the one in THALWEG_TOKEN.";
 
 /// `thalweg train`.
 #[derive(Debug, Subcommand)]
