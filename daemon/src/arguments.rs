@@ -351,16 +351,16 @@ pub struct TrainValue {
     #[arg(long, value_delimiter = ',')]
     pub network_tiles: Vec<f64>,
     /// Steps of the network, of 64 transitions each.
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 20_000, requires = "network")]
     pub steps: u64,
     /// The weight of the bound of the network's Lipschitz constant.
-    #[arg(long, default_value_t = 1e-4)]
+    #[arg(long, default_value_t = 1e-4, requires = "network")]
     pub lipschitz: f64,
     /// What the network's draws depend on.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, requires = "network")]
     pub seed: u64,
     /// Steps from checkpoint to checkpoint.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, requires = "network")]
     pub checkpoint_steps: u64,
 }
 

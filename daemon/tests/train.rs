@@ -111,6 +111,9 @@ fn what_cannot_be_trained_is_refused() {
     refused("history.csv", &["--network", "--network-tiles", "1"], "--place");
     refused("history.csv", &["--network", "--steps", "0"], "--steps");
     refused("history.csv", &["--network-tiles", "1"], "--network");
+    for option in ["--steps", "--lipschitz", "--seed", "--checkpoint-steps"] {
+        refused("history.csv", &[option, "1"], "--network");
+    }
 }
 
 /// Killed before and after a checkpoint counts, in the first and in a later life, and before the checkpoint is removed.
