@@ -94,7 +94,7 @@ class OpenView {
   constructor(view) {
     this.view = view;
     const numbers = new Set(['int64', 'float64', 'decimal']);
-    this.table = new Table(`Rows of ${view.name}, by ${view.key.join(', ') || 'no key: one row'}`, view.columns.map((c) => ({ title: c.name, number: numbers.has(c.type) })));
+    this.table = new Table(`Rows of ${view.name}, by ${view.key.join(', ') || 'no key: one row'}`, view.columns.map((c) => ({ title: c.name, number: numbers.has(c.type), whole: c.type === 'timestamp' })));
     this.title = el('h3', { id: 'view-title', tabindex: '-1' }, view.name);
     this.note = el('p', { class: 'quiet' });
     this.fault = el('p', { class: 'problem', role: 'alert' });

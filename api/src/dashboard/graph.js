@@ -124,7 +124,7 @@ export class Graph {
       rate);
     if (node.kind === 'source') rate.setAttribute('x', 18);
     const view = node.outputs.find((o) => stored.has(o));
-    return view ? svg('a', { href: `#view/${encodeURIComponent(view)}`, 'aria-label': `${node.kind} ${node.id}, ${node.what}: open the view ${view}` }, box) : box;
+    return view ? svg('a', { href: `#view/${encodeURIComponent(view)}` }, box) : box;
   }
 
   /** `rates` by node, and what each took in so far. */

@@ -115,7 +115,7 @@ export class Rates {
 export const perSecond = (rate) => (rate === null ? '–' : `${short(rate >= 10 ? Math.round(rate) : Math.round(rate * 10) / 10)}/s`);
 
 /**
- * A table that is updated in place. A column is {title, number}; a cell a text, null (shown as such), a node that stays, or
+ * A table that is updated in place. A column is {title, number, whole}, `whole` cells are not broken into lines; a cell a text, null (shown as such), a node that stays, or
  * {text, share} with a bar behind it.
  */
 export class Table {
@@ -130,7 +130,7 @@ export class Table {
     while (this.body.rows.length > rows.length) this.body.deleteRow(-1);
     while (this.body.rows.length < rows.length) {
       const row = this.body.insertRow();
-      for (const column of this.columns) row.append(el('td', { class: column.number ? 'number' : null }));
+      for (const column of this.columns) row.append(el('td', { class: column.number ? 'number' : column.whole ? 'whole' : null }));
     }
     rows.forEach((cells, i) => cells.forEach((cell, j) => Table.#set(this.body.rows[i].cells[j], cell)));
   }

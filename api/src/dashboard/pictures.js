@@ -78,11 +78,11 @@ class Fleet {
       el('span', {}, el('i', { class: 'key idle' }), 'idle driver'), el('span', {}, el('i', { class: 'key ring' }), 'sent to an order from here'));
     if (values) legend.append(el('span', {}, 'what a place is worth ', this.low, el('i', { class: 'key heat' }), this.high));
     this.table = new Table('Latest matches', [
-      { title: 'At' }, { title: 'Order', number: true }, { title: 'Driver', number: true }, { title: 'Distance, m', number: true }, { title: 'Reward', number: true }, { title: 'Weight', number: true },
+      { title: 'At', whole: true }, { title: 'Order', number: true }, { title: 'Driver', number: true }, { title: 'Distance, m', number: true }, { title: 'Reward', number: true }, { title: 'Weight', number: true },
     ]);
     this.root = panel(step, 'who serves whom', el('div', { class: 'beside' },
       el('figure', {}, this.canvas, el('figcaption', {}, legend)),
-      el('div', {}, this.figures.root, scroll('Latest matches', this.table))));
+      el('div', {}, this.figures.root, scroll(`Latest matches of ${step.name}`, this.table))));
     new ResizeObserver(() => this.#soon()).observe(this.canvas);
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => { this.#heat = null; this.#soon(); });
     follow(`${step.name}.idle`, async () => 'from=snapshot', () => this.#drivers.clear(), (c) => this.#moved(c));
@@ -266,8 +266,8 @@ class Values {
     this.step = step;
     this.key = schemaOf(step, '').key;
     this.note = el('p', { class: 'quiet' });
-    this.table = new Table('The greatest values', [{ title: this.key.join(', ') }, { title: 'Value', number: true }, { title: 'Visits', number: true }, { title: 'Last moved' }]);
-    this.root = panel(step, 'what a state is worth', this.note, scroll('The greatest values', this.table));
+    this.table = new Table('The greatest values', [{ title: this.key.join(', ') }, { title: 'Value', number: true }, { title: 'Visits', number: true }, { title: 'Last moved', whole: true }]);
+    this.root = panel(step, 'what a state is worth', this.note, scroll(`The greatest values of ${step.name}`, this.table));
   }
 
   async poll() {
@@ -319,7 +319,7 @@ class Auction {
     this.table = new Table('The fullest resources', [
       { title: this.key.join(', ') }, { title: 'Price of a unit', number: true }, { title: 'Utilisation', number: true }, { title: 'Used', number: true }, { title: 'Capacity', number: true }, { title: 'Requests', number: true },
     ]);
-    this.root = panel(step, 'who gets what at what price', this.figures.root, el('div', { class: 'sparks' }, ...Object.values(this.lines).map((l) => l.root)), this.note, scroll('The fullest resources', this.table));
+    this.root = panel(step, 'who gets what at what price', this.figures.root, el('div', { class: 'sparks' }, ...Object.values(this.lines).map((l) => l.root)), this.note, scroll(`The fullest resources of ${step.name}`, this.table));
   }
 
   async poll() {
@@ -363,7 +363,7 @@ class Selection {
     this.table = new Table('Scores as of the last selection', [
       { title: 'Rank', number: true }, { title: 'Feature' }, { title: 'In the set' }, { title: 'Score', number: true }, { title: 'Relevance, nats', number: true }, { title: 'Weight', number: true }, { title: 'Redundant with' },
     ]);
-    this.root = panel(step, 'which features are trusted', this.chooser, this.figures.root, el('div', { class: 'sparks' }, ...Object.values(this.lines).map((l) => l.root)), scroll('Scores', this.table));
+    this.root = panel(step, 'which features are trusted', this.chooser, this.figures.root, el('div', { class: 'sparks' }, ...Object.values(this.lines).map((l) => l.root)), scroll(`Scores of ${step.name}`, this.table));
   }
 
   async poll() {
