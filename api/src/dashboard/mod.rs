@@ -1,14 +1,12 @@
 //! The dashboard: a page of our own files that shows what the other routes tell. It asks nobody but this server.
 
-use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use std::sync::Arc;
 
 use crate::format::quality;
 use crate::params::{Params, Segment};
 use crate::problem::{NO_SUCH_ROUTE, Problem, suggestion};
-use crate::read::{Read, accept};
+use crate::read::accept;
 use crate::routes::{self, ROUTES};
 
 const PAGE: &str = include_str!("index.html");
@@ -40,12 +38,7 @@ pub(crate) async fn index(headers: HeaderMap) -> Response {
 }
 
 /// `GET /dashboard/{file}`
-pub(crate) async fn part(
-    State(_): State<Arc<Read>>,
-    Segment(name): Segment,
-    method: Method,
-    uri: Uri,
-) -> Result<Response, Problem> {
+pub(crate) async fn part(Segment(name): Segment, method: Method, uri: Uri) -> Result<Response, Problem> {
     Params::parse(&routes::DASHBOARD, &uri)?;
     match FILES.iter().find(|(known, ..)| *known == name) {
         Some((_, media, text)) => Ok(file(media, text)),
