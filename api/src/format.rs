@@ -52,7 +52,7 @@ impl Format {
 }
 
 /// The quality an `Accept` header gives a media type: that of the most specific range that covers it.
-fn quality(accept: &str, media: &str) -> f32 {
+pub(crate) fn quality(accept: &str, media: &str) -> f32 {
     let (kind, _) = media.split_once('/').expect("a media type");
     let mut best = (0, 0.0);
     for range in accept.split(',') {

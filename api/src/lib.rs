@@ -10,6 +10,7 @@ mod cells;
 mod changes;
 mod control;
 mod cursor;
+mod dashboard;
 mod filter;
 mod format;
 mod ingest;

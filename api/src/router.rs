@@ -19,7 +19,7 @@ use crate::control::{self, Control};
 use crate::problem::{METHOD_NOT_ALLOWED, NO_SUCH_ROUTE, Problem, suggestion};
 use crate::read::Read;
 use crate::routes::{self as r, ROUTES, Route};
-use crate::{changes, ingest, manual, views};
+use crate::{changes, dashboard, ingest, manual, views};
 
 /// Answers requests of those who may ask: by the routes, and what is asked most, the newest row of a key, before them. Routing, with the boxes
 /// and layers it takes, costs as much as such a lookup.
@@ -71,7 +71,8 @@ where
 pub(crate) fn read_side(read: &Arc<Read>) -> Router {
     let on = |route: &Route, handlers: MethodRouter<Arc<Read>>| (route.path, observed(read, route.path, handlers));
     let served = [
-        on(&r::INDEX, get(index)),
+        on(&r::INDEX, get(dashboard::index)),
+        on(&r::DASHBOARD, get(dashboard::part)),
         on(&r::VIEWS, get(views::list)),
         on(&r::SCAN, get(views::scan)),
         on(&r::CHANGES, get(changes::subscribe)),
@@ -127,14 +128,6 @@ async fn observe(State((read, label)): State<(Arc<Read>, &'static str)>, request
     timer.observe_duration();
     read.metrics.answered(label, response.status().as_u16());
     response
-}
-
-async fn index() -> Response {
-    let mut text = String::from("Thalweg\n\n");
-    for route in ROUTES {
-        text.push_str(&format!("{:<5}{:<34}{}\n", route.method, route.path, route.summary));
-    }
-    text.into_response()
 }
 
 async fn openapi() -> Response {

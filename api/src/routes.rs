@@ -62,9 +62,12 @@ macro_rules! routes {
 }
 
 routes! {
-    INDEX "GET" "/" READ_ROLE "Lists the routes, as text."
-        "One line a route."
+    INDEX "GET" "/" READ_ROLE "Lists the routes, as text; browsers get the dashboard."
+        "One line a route. Where `Accept` would rather have `text/html` than `text/plain`, as browsers say, it is the page of the dashboard."
         [] []
+    DASHBOARD "GET" "/dashboard/{file}" READ_ROLE "The files the dashboard is made of."
+        "Scripts, styles and an icon, with a `Content-Security-Policy` that lets the page speak to this server alone."
+        [] [NO_SUCH_ROUTE, BAD_PARAMETER]
     PIPELINES "GET" "/v1/pipelines" READ_ROLE "The pipeline that runs."
         "`{\"pipelines\": [{name, fingerprint, sources, steps, text, mermaid}]}`: its sources and steps with what they read and maintain, and the plan as text and as a Mermaid graph."
         [] []

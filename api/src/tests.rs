@@ -553,6 +553,7 @@ async fn routes_of_the_read_side_are_served_and_refuse_what_they_do_not_take() {
             continue;
         }
         let path = route.path.replace("{view}", "orders").replace("{*key}", "a/1").replace("{epoch}", "1");
+        let path = path.replace("{file}", "app.js");
         if !route.params.is_empty() {
             assert_eq!(f.get(&format!("{path}?zzz=1")).await.code(), "unknown_parameter", "{path}");
         }
@@ -614,4 +615,65 @@ async fn a_row_is_the_same_before_the_routes_and_by_them() {
         }
     }
     assert_eq!(f.get("/v1/views/orders/a%2Fb/1").await.json()["price"], 1.5);
+}
+
+#[tokio::test]
+async fn a_browser_gets_the_dashboard_and_its_files_and_curl_the_routes() {
+    let f = Fixture::new();
+    let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
+    for (accept, is_page) in [(browser, true), ("text/html", true), ("*/*", false), ("text/plain", false), ("", false)]
+    {
+        let answer = f.get_as("/", accept).await;
+        assert_eq!((answer.status, answer.header("vary")), (200, "accept"));
+        assert_eq!(answer.header("content-type").starts_with("text/html"), is_page, "{accept}");
+        assert_eq!(answer.body.contains("GET  /v1/views/{view}/{*key}"), !is_page, "{accept}");
+    }
+    let page = f.get_as("/", browser).await;
+    let named: Vec<&str> = page.body.match_indices("/dashboard/").map(|(at, _)| quoted(&page.body[at..])).collect();
+    assert_eq!(named, ["/dashboard/icon.svg", "/dashboard/style.css", "/dashboard/app.js"]);
+    let modules = ["/dashboard/graph.js", "/dashboard/lib.js", "/dashboard/pictures.js"];
+    for uri in [&["/"], &named[..], &modules].concat() {
+        let answer = f.get_as(uri, browser).await;
+        let media = match uri.rsplit_once('.') {
+            Some((_, "js")) => "text/javascript; charset=utf-8",
+            Some((_, "css")) => "text/css; charset=utf-8",
+            Some(_) => "image/svg+xml",
+            None => "text/html; charset=utf-8",
+        };
+        assert_eq!((answer.status, answer.header("content-type")), (200, media), "{uri}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{uri}");
+        let policy = answer.header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none'; ") && !policy.contains("unsafe"), "{uri}: {policy}");
+        // Nothing that the policy would refuse, and nothing of another server's.
+        let body = answer.body.replace("http://www.w3.org/", "");
+        for refused in ["://", "innerHTML", "outerHTML", "insertAdjacent", " style=", " onclick=", "eval("] {
+            assert!(!body.contains(refused), "{uri} has `{refused}`");
+        }
+    }
+    for (uri, code) in [("/dashboard/ap.js", "no_such_route"), ("/dashboard/app.js?v=1", "unknown_parameter")] {
+        assert_eq!(f.get(uri).await.code(), code, "{uri}");
+    }
+}
+
+/// What the dashboard asks for is served: a path it names is one of the routes', perhaps with a name put in.
+#[tokio::test]
+async fn the_dashboard_asks_for_routes_there_are() {
+    let f = Fixture::new();
+    let mut asked = Vec::new();
+    for file in ["/dashboard/app.js", "/dashboard/lib.js", "/dashboard/pictures.js", "/dashboard/graph.js"] {
+        let text = f.get(file).await.body;
+        for quote in ["'/", "`/"] {
+            asked.extend(text.match_indices(quote).map(|(at, _)| quoted(&text[at + 1..]).to_owned()));
+        }
+    }
+    assert!(asked.iter().any(|path| path == "/v1/epochs"), "{asked:?}");
+    for path in asked {
+        let path = path.split('?').next().unwrap_or_default().replace("${encodeURIComponent(name)}", "{view}");
+        assert!(ROUTES.iter().any(|r| r.method == "GET" && r.path == path), "{path}");
+    }
+}
+
+/// The text up to the quote that ends it.
+fn quoted(text: &str) -> &str {
+    text.split(['"', '\'', '`']).next().unwrap_or_default()
 }
