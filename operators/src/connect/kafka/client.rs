@@ -32,11 +32,11 @@ pub(super) struct Watch {
 impl ClientContext for Watch {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
-            RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
-                tracing::debug!(source = self.source, facility, "kafka client: {message}");
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::warn!(source = self.source, facility, "kafka client: {message}");
             }
             // What matters of it is told by `error`, once.
-            _ => tracing::info!(source = self.source, facility, "kafka client: {message}"),
+            _ => tracing::debug!(source = self.source, facility, "kafka client: {message}"),
         }
     }
 

@@ -11,6 +11,8 @@ mod options;
 mod partition;
 mod reader;
 mod record;
+#[cfg(test)]
+mod tests;
 
 use engine::connector::{Connector, ConnectorError, ConnectorFactory, SourceEnv};
 use types::Position;

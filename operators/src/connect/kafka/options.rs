@@ -10,6 +10,7 @@ use engine::pipeline::Section;
 use engine::plan::SourceShape;
 use engine::{ConnectorDef, OptionDef};
 use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
 use types::Type;
 
 use super::super::time::TimeFormat;
@@ -97,7 +98,7 @@ pub(crate) const DEF: ConnectorDef = ConnectorDef {
         option(
             "merge_wait_secs",
             "float",
-            Some("0.5"),
+            Some("1"),
             "Partitions are read side by side in the order of their messages' timestamps. For how long one that has more, but gives nothing, is waited for; from 0 to 60.",
         ),
         option(
@@ -202,7 +203,7 @@ pub(super) fn plan(section: &mut Section<'_>, shape: &mut SourceShape) -> Option
     let mut secs = |key, default: f64, least, most| {
         if section.has(key) { section.float_in(key, least..=most) } else { Some(default) }.map(Duration::from_secs_f64)
     };
-    let (discover, merge_wait) = (secs("discover_secs", 10.0, 0.1, 3600.0), secs("merge_wait_secs", 0.5, 0.0, 60.0));
+    let (discover, merge_wait) = (secs("discover_secs", 10.0, 0.1, 3600.0), secs("merge_wait_secs", 1.0, 0.0, 60.0));
     let further = section.string_map("librdkafka");
     let layout = layout(section, shape);
 
@@ -227,7 +228,12 @@ pub(super) fn plan(section: &mut Section<'_>, shape: &mut SourceShape) -> Option
     }
     let client = Client::new(&brokers, &further);
     if let Err(e) = client.0.create_native_config() {
-        section.problem("librdkafka", format!("the client library refuses its settings: {e}"));
+        // Not in the library's words: they repeat the value.
+        let what = match &e {
+            KafkaError::ClientConfig(_, _, name, _) => format!("there is no `{name}`, or it cannot have this value"),
+            _ => "they cannot be read".to_owned(),
+        };
+        section.problem("librdkafka", format!("the client library refuses its settings: {what}"));
         return None;
     }
     let partitions = match partitions {

@@ -23,7 +23,8 @@ pub(super) struct Partition {
     held_bytes: usize,
     /// Where the client puts its messages; `None` until it is assigned.
     pub queue: Option<PartitionQueue<Watch>>,
-    /// Everything up to its end has been fetched, as far as known.
+    /// Its end has been seen since it was assigned, and it has not fallen far behind since. What was in it when it was
+    /// assigned has then been fetched.
     pub at_end: bool,
     /// It was waited for in vain; it is not waited for again until it gives something.
     pub silent: bool,
@@ -69,6 +70,9 @@ impl Partition {
                 }
             }
         }
+        if self.held.len() >= HELD_MESSAGES || self.held_bytes >= HELD_BYTES {
+            self.at_end = false;
+        }
         self.queue = Some(queue);
         result
     }
@@ -85,7 +89,7 @@ impl Partition {
 
     /// Holds a message; one that was taken already is passed over.
     pub fn hold(&mut self, message: &BorrowedMessage<'_>, headers: &[(usize, String)]) {
-        (self.at_end, self.silent) = (false, false);
+        self.silent = false;
         if message.offset() < self.next.max(self.low) {
             return;
         }

@@ -380,11 +380,14 @@ impl Reader {
     /// comes. `None`: nothing is there, or (unless there is `enough` already) it is better to wait for more.
     fn pick(&mut self, enough: bool) -> Option<(Part, Option<i64>)> {
         let is_missing = |p: &Partition| p.head().is_none() && !p.at_end && !p.silent;
+        if self.parts.values().all(|p| p.head().is_none()) {
+            self.waiting_since = None;
+            return None;
+        }
         if self.parts.values().any(is_missing) {
             let now = self.clock.elapsed();
             let since = *self.waiting_since.get_or_insert(now);
-            // Nothing is waited for if nothing could go ahead of it.
-            if enough || self.parts.values().all(|p| p.head().is_none()) || now - since < self.options.merge_wait {
+            if enough || now - since < self.options.merge_wait {
                 return None;
             }
             for (part, partition) in self.parts.iter_mut().filter(|(_, p)| is_missing(p)) {
