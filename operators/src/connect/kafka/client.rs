@@ -41,10 +41,11 @@ impl ClientContext for Watch {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-            self.connected.store(false, Ordering::Relaxed);
-        } else {
-            *self.trouble.lock().expect("no holder panics") = reason.to_owned();
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.connected.store(false, Ordering::Relaxed),
+            // The reader hears of these with the partition they are about.
+            Some(RDKafkaErrorCode::PartitionEOF | RDKafkaErrorCode::AutoOffsetReset) => {}
+            _ => *self.trouble.lock().expect("no holder panics") = reason.to_owned(),
         }
     }
 

@@ -186,7 +186,8 @@ impl Reader {
             let from = Offset::Offset(partition.next.max(partition.low));
             list.add_partition_offset(&part.topic, part.id, from).map_err(failed)?;
         }
-        self.consumer.assign(&list).map_err(failed)?;
+        // Before they are assigned: a message that comes first would otherwise go to the client's common queue, and
+        // those behind it not.
         for (part, partition) in &mut self.parts {
             let mut queue = self
                 .consumer
@@ -198,6 +199,7 @@ impl Reader {
             });
             partition.queue = Some(queue);
         }
+        self.consumer.assign(&list).map_err(failed)?;
         self.assigned = true;
         Ok(())
     }
