@@ -43,6 +43,15 @@ fn sections_are_planned() {
 }
 
 #[test]
+fn the_manual_has_every_option() {
+    let manual = include_str!("../../../../docs/pipeline.md");
+    let table = crate::manual::options(super::DEF.options);
+    for row in table.lines() {
+        assert!(manual.contains(row), "docs/pipeline.md lacks: {row}");
+    }
+}
+
+#[test]
 fn every_mistake_in_a_section_is_named() {
     let wrong = [
         ("topics = 't'\ncolumns = { k = 'int64' }", "`brokers`"),
