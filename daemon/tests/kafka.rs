@@ -192,7 +192,8 @@ fn killed_with_its_broker_it_has_every_message_once() {
         assert!(reaches(&mut daemon, "trips", trips.len() as u64), "it died of itself");
         daemon.kill();
     }
-    assert!(kills >= 10, "only {kills} lives ended early");
+    // The first life of a round has more epochs before it than any of these moments needs.
+    assert!(kills >= 8, "only {kills} lives ended early");
     let base = dir.path().join("base");
     run_to_end(&over_files(dir.path(), &items, &trips), &base, 1);
     assert_same_views(&data, &base, &format!("seed {seed}, after {kills} kills"));
