@@ -65,9 +65,10 @@ impl Broker {
         assert!(output.status.success(), "{}", crate::support::text(&output));
     }
 
-    /// Makes a topic.
+    /// Makes a topic that keeps messages however old their timestamps are.
     pub fn create(&self, topic: &str, partitions: usize) {
-        self.topics(&["--create", "--topic", topic, "--partitions", &partitions.to_string()]);
+        let partitions = partitions.to_string();
+        self.topics(&["--create", "--topic", topic, "--partitions", &partitions, "--config", "retention.ms=-1"]);
     }
 
     /// Sends messages and waits until the broker has them, in the order of each partition.
