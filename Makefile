@@ -6,7 +6,7 @@
 .PHONY: help demo test bench build setup lint fmt docs clean
 
 help:
-	@echo 'make demo     a city, its decisions kept current; Ctrl-C ends it (LISTEN=, DATA=, WORKERS=)'
+	@echo 'make demo     a city, its decisions kept current; Ctrl-C ends it (LISTEN=, DATA=, WORKERS=, SPEED=)'
 	@echo 'make test     all tests, as CI runs them'
 	@echo 'make bench    all benches, or one: BENCH=aggregate (QUICK=1, JSON=1)'
 	@echo 'make build    the program: target/release/thalweg'

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
@@ -17,9 +18,10 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Interval;
 use types::{ChangeSet, Epoch};
 
+use crate::auth::Grant;
 use crate::cursor::{hex, unhex};
 use crate::params::{Params, Segment};
-use crate::problem::{AHEAD_OF_STORE, BAD_EVENT_ID, BAD_PARAMETER, BUSY, COMPACTED, Problem};
+use crate::problem::{AHEAD_OF_STORE, BAD_EVENT_ID, BAD_PARAMETER, BUSY, COMPACTED, Problem, UNAUTHENTICATED};
 use crate::read::{Read, Relation, blocking};
 use crate::routes;
 
@@ -70,6 +72,7 @@ pub(crate) async fn subscribe(
     Segment(view): Segment,
     uri: Uri,
     headers: HeaderMap,
+    grant: Option<Extension<Grant>>,
 ) -> Result<Response, Problem> {
     let params = Params::parse(&routes::CHANGES, &uri)?;
     let relation = Arc::clone(read.relation(&view)?);
@@ -96,6 +99,7 @@ pub(crate) async fn subscribe(
     let mut heart = tokio::time::interval(read.options.heartbeat);
     heart.reset();
     let feed = Feed {
+        grant: grant.map(|Extension(grant)| grant),
         greeting: resumed.is_none(),
         seen: resumed.unwrap_or(start),
         relation,
@@ -166,6 +170,8 @@ struct Feed {
     relation: Arc<Relation>,
     published: watch::Receiver<Epoch>,
     closing: watch::Receiver<bool>,
+    /// By which token it was opened; `None`: nobody needs one.
+    grant: Option<Grant>,
     seen: Seen,
     /// Epochs read from the log and not sent yet.
     pending: VecDeque<(Epoch, Arc<ChangeSet>)>,
@@ -184,6 +190,17 @@ const PIECE_ROWS: usize = 512;
 /// Changes read from the log at once.
 const READ_CHANGES: usize = 16_384;
 
+async fn until_revoked(grant: &mut Option<Grant>) {
+    match grant {
+        Some(grant) => grant.revoked().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn revoked() -> Problem {
+    Problem::new(UNAUTHENTICATED, "the token this was opened with was taken back")
+}
+
 impl Feed {
     /// The next piece of the stream; `None` at its end.
     async fn next(&mut self) -> Option<Bytes> {
@@ -198,7 +215,7 @@ impl Feed {
             Err(problem) => {
                 self.over = true;
                 let data = serde_json::json!({"code": problem.code.name, "message": problem.message});
-                if problem.code != COMPACTED {
+                if ![COMPACTED, UNAUTHENTICATED].contains(&problem.code) {
                     tracing::error!(view = self.relation.name, ?problem, "a subscription ends");
                 }
                 Some(format!("event: error\ndata: {data}\n\n").into())
@@ -207,6 +224,9 @@ impl Feed {
     }
 
     async fn piece(&mut self) -> Result<Vec<u8>, Problem> {
+        if self.grant.as_ref().is_some_and(|grant| !grant.holds()) {
+            return Err(revoked());
+        }
         if std::mem::take(&mut self.greeting) {
             let mut out = b"retry: 1000\n\n".to_vec();
             // The first id, so that even a client that is cut off at once goes on from where it began.
@@ -238,6 +258,7 @@ impl Feed {
                     self.over = true;
                     return Ok(Vec::new());
                 }
+                () = until_revoked(&mut self.grant) => return Err(revoked()),
                 _ = self.heart.tick() => return Ok(self.heartbeat()),
             }
         }

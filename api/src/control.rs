@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::ingest::no_such_source;
 use crate::params::{Params, Segment};
-use crate::problem::{BAD_PARAMETER, NO_SUCH_EPOCH, NOT_READY, Problem};
+use crate::problem::{BAD_PARAMETER, BUSY, CHECKPOINT_EXISTS, NO_SUCH_EPOCH, NOT_READY, Problem};
 use crate::read::{Read, blocking};
 use crate::routes;
 use crate::views::describe;
@@ -24,6 +24,8 @@ pub(crate) struct Control {
     pub(crate) handle: Handle,
     pub(crate) read: Arc<Read>,
     pub(crate) pushes: Semaphore,
+    /// One at a time.
+    pub(crate) checkpoints: Semaphore,
 }
 
 /// `GET /v1/pipelines`
@@ -135,6 +137,32 @@ pub(crate) async fn epoch(
     }
 }
 
+/// `POST /v1/checkpoints/{name}`
+pub(crate) async fn checkpoint(
+    State(control): State<Arc<Control>>,
+    Segment(name): Segment,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    Params::parse(&routes::CHECKPOINT, &uri)?;
+    let is_name = (1..=100).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    if !is_name {
+        let message = "a checkpoint's name is 1 to 100 letters, digits, `.`, `_` or `-`, a letter or digit first";
+        return Err(Problem::new(BAD_PARAMETER, message));
+    }
+    let Ok(_only) = control.checkpoints.try_acquire() else {
+        return Err(Problem::new(BUSY, "a checkpoint is being made"));
+    };
+    let store = control.read.store.clone();
+    let to = store.path().join("checkpoints").join(&name);
+    if std::fs::symlink_metadata(&to).is_ok() {
+        return Err(Problem::new(CHECKPOINT_EXISTS, format!("there is a checkpoint `{name}`")));
+    }
+    let epoch = blocking(move || Ok(store.checkpoint(&to)?)).await?;
+    Ok(axum::Json(json!({"name": name, "epoch": epoch})).into_response())
+}
+
 /// `GET /healthz/live`
 pub(crate) async fn live() -> Response {
     axum::Json(json!({"live": true})).into_response()
@@ -163,6 +191,8 @@ fn phase(phase: &Phase) -> Result<Value, Problem> {
 /// `GET /metrics`
 pub(crate) async fn metrics(State(control): State<Arc<Control>>) -> Result<Response, Problem> {
     let mut body = Vec::new();
+    let ready = matches!(control.handle.status().phase, Phase::Live | Phase::Ended);
+    control.read.metrics.ready.set(i64::from(ready));
     let families = control.handle.metrics().registry.gather();
     TextEncoder::new().encode(&families, &mut body).map_err(Problem::internal)?;
     let mut response = body.into_response();

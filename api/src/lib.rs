@@ -5,6 +5,7 @@
 //! and metrics are lists ([`ROUTES`], [`CODES`], [`METRICS`]) from which the manual is made. What is *not* here: any
 //! access to the dataflow, and any state of a client's between two requests.
 
+mod auth;
 mod cells;
 mod changes;
 mod control;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+pub use auth::{Role, Tokens, token, token_line};
 pub use cells::parse_key;
 pub use manual::{manual, openapi};
 pub use metrics::{METRICS, MetricDef};
@@ -65,6 +67,8 @@ pub struct Options {
     pub heartbeat: Duration,
     /// How long requests under way may take to end once the server is ending.
     pub drain: Duration,
+    /// Who may ask; `None`: everyone who reaches the port.
+    pub tokens: Option<Arc<Tokens>>,
 }
 
 impl Default for Options {
@@ -81,6 +85,7 @@ impl Default for Options {
             idle_timeout: Duration::from_secs(75),
             heartbeat: Duration::from_secs(10),
             drain: Duration::from_secs(3),
+            tokens: None,
         }
     }
 }
@@ -98,11 +103,20 @@ pub async fn serve(
 ) -> io::Result<()> {
     let metrics = metrics::Metrics::register(&handle.metrics().registry).map_err(io::Error::other)?;
     let connections = metrics.connections.clone();
+    let tokens_broken = metrics.tokens_broken.clone();
     let (closing, closed) = watch::channel(false);
     let read = read::Read::new(handle.store().clone(), metrics, closed, options.clone()).map_err(io::Error::other)?;
     let read = Arc::new(read);
     let pushes = Semaphore::new(options.pushes_max);
-    let control = Arc::new(control::Control { handle, read: Arc::clone(&read), pushes });
+    let control =
+        Arc::new(control::Control { handle, read: Arc::clone(&read), pushes, checkpoints: Semaphore::new(1) });
     let routes = router::read_side(&read).merge(router::control_side(&control));
-    server::run(listener, router::Service::new(read, routes), shutdown, closing, connections, &options).await
+    let served = server::run(listener, router::Service::new(read, routes), shutdown, closing, connections, &options);
+    match &options.tokens {
+        None => served.await,
+        Some(tokens) => tokio::select! {
+            result = served => result,
+            never = tokens.follow(&tokens_broken) => match never {},
+        },
+    }
 }

@@ -2,10 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::auth::Role;
 use crate::format::FORMATS;
 use crate::metrics::METRICS;
-use crate::problem::CODES;
-use crate::routes::{ROUTES, Route};
+use crate::problem::{CODES, Code, FORBIDDEN, UNAUTHENTICATED};
+use crate::routes::{PUSH, ROUTES, Route};
+
+/// What OpenAPI calls the way tokens come.
+const BEARER: &str = "bearer";
 
 /// The manual of the API, in Markdown: what `docs/api.md` holds.
 pub fn manual() -> String {
@@ -15,10 +19,16 @@ pub fn manual() -> String {
          Everything is served by `thalweg run … --listen ADDR` over HTTP/1.1. Every read names an epoch: the newest published\n\
          by default, an exact one with `as_of`, or one not before `min_epoch`. The header `Thalweg-Epoch` says which it was.\n\
          A refusal is `{\"code\", \"status\", \"message\"}` (`application/problem+json`); codes are stable, messages are not.\n\n\
-         ## Routes\n\n| route | |\n|---|---|\n",
+         ## Tokens\n\n\
+         Where the daemon was given tokens (`--tokens`, [operations](operations.md#tokens)), a request needs one whose role is\n\
+         that of the route or a greater one (`read` < `ingest` < `admin`), in the header `Authorization: Bearer TOKEN`: else it\n\
+         is refused with `unauthenticated` or `forbidden`, before anything else is looked at. A path or method that is not\n\
+         served needs `read`, or what its path needs. A stream of changes ends when its token is taken back.\n\n\
+         ## Routes\n\n| route | role | |\n|---|---|---|\n",
     );
     for route in ROUTES {
-        text.push_str(&format!("| `{} {}` | {} |\n", route.method, route.path, route.summary));
+        let role = route.role.map_or("open", Role::name);
+        text.push_str(&format!("| `{} {}` | {role} | {} |\n", route.method, route.path, route.summary));
     }
     for route in ROUTES {
         text.push_str(&format!("\n### `{} {}`\n\n{} {}\n", route.method, route.path, route.summary, route.doc));
@@ -73,7 +83,13 @@ pub fn openapi() -> Value {
         "openapi": "3.1.0",
         "info": {"title": "Thalweg", "version": env!("CARGO_PKG_VERSION")},
         "paths": paths,
-        "components": {"schemas": {"Problem": {
+        "components": {
+            "securitySchemes": {BEARER: {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "Needed where the daemon was given tokens (`--tokens`).",
+            }},
+            "schemas": {"Problem": {
             "type": "object",
             "required": ["code", "status", "message"],
             "properties": {
@@ -99,16 +115,24 @@ fn operation(route: &Route, path: &str) -> Value {
     );
     let mut responses = Map::new();
     responses.insert("200".into(), json!({"description": route.doc}));
-    let mut statuses: Vec<u16> = route.codes.iter().map(|c| c.status).collect();
+    // What the gate before the routes answers is no route's own.
+    let gate: &[Code] = if route.role.is_some() { &[UNAUTHENTICATED, FORBIDDEN] } else { &[] };
+    let codes = || gate.iter().chain(route.codes);
+    let mut statuses: Vec<u16> = codes().map(|c| c.status).collect();
     statuses.sort_unstable();
     statuses.dedup();
     for status in statuses {
-        let codes: Vec<&str> = route.codes.iter().filter(|c| c.status == status).map(|c| c.name).collect();
+        let codes: Vec<&str> = codes().filter(|c| c.status == status).map(|c| c.name).collect();
         let content = json!({"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}});
         responses.insert(status.to_string(), json!({"description": codes.join(", "), "content": content}));
     }
     let mut operation = json!({"summary": route.summary, "parameters": parameters, "responses": responses});
-    if route.method == "POST" {
+    operation["security"] = match route.role {
+        None => json!([]),
+        // OpenAPI 3.1 lets roles stand beside any scheme.
+        Some(role) => json!([{ BEARER: [role.name()] }]),
+    };
+    if route.path == PUSH.path {
         let kinds = ["application/json", "application/x-ndjson", "application/vnd.apache.arrow.stream"];
         let content: Map<String, Value> = kinds.iter().map(|k| ((*k).to_owned(), json!({}))).collect();
         operation["requestBody"] = json!({"required": true, "content": content});

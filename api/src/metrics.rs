@@ -39,9 +39,21 @@ const SUBSCRIBERS: MetricDef = MetricDef {
 };
 const CONNECTIONS: MetricDef =
     MetricDef { name: "thalweg_http_connections", kind: "gauge", labels: &[], help: "Open connections." };
+const READY: MetricDef = MetricDef {
+    name: "thalweg_ready",
+    kind: "gauge",
+    labels: &[],
+    help: "1 when records are taken or were all taken; 0 while the dataflow is rebuilt and after a failure.",
+};
+const TOKENS_BROKEN: MetricDef = MetricDef {
+    name: "thalweg_tokens_file_broken",
+    kind: "gauge",
+    labels: &[],
+    help: "1 while the file of tokens cannot be taken and the tokens before it are in force.",
+};
 
 /// Every metric of the API.
-pub const METRICS: &[MetricDef] = &[REQUESTS, SECONDS, SUBSCRIBERS, CONNECTIONS];
+pub const METRICS: &[MetricDef] = &[REQUESTS, SECONDS, SUBSCRIBERS, CONNECTIONS, READY, TOKENS_BROKEN];
 
 /// The metrics as they are counted.
 #[derive(Clone, Debug)]
@@ -50,6 +62,8 @@ pub(crate) struct Metrics {
     seconds: HistogramVec,
     pub(crate) subscribers: IntGaugeVec,
     pub(crate) connections: IntGauge,
+    pub(crate) ready: IntGauge,
+    pub(crate) tokens_broken: IntGauge,
     /// The point lookup's own, looked up once: it is served at the speed of the machine.
     pub(crate) rows_found: IntCounter,
     pub(crate) row_seconds: Histogram,
@@ -64,6 +78,10 @@ impl Metrics {
             HistogramVec::new(HistogramOpts::new(SECONDS.name, SECONDS.help).buckets(buckets), SECONDS.labels)?;
         let subscribers = IntGaugeVec::new(Opts::new(SUBSCRIBERS.name, SUBSCRIBERS.help), SUBSCRIBERS.labels)?;
         let connections = IntGauge::with_opts(Opts::new(CONNECTIONS.name, CONNECTIONS.help))?;
+        let ready = IntGauge::with_opts(Opts::new(READY.name, READY.help))?;
+        let tokens_broken = IntGauge::with_opts(Opts::new(TOKENS_BROKEN.name, TOKENS_BROKEN.help))?;
+        registry.register(Box::new(ready.clone()))?;
+        registry.register(Box::new(tokens_broken.clone()))?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         registry.register(Box::new(subscribers.clone()))?;
@@ -75,6 +93,8 @@ impl Metrics {
             seconds,
             subscribers,
             connections,
+            ready,
+            tokens_broken,
         })
     }
 

@@ -14,23 +14,27 @@ use futures_util::future::Either;
 use hyper::service::Service as HyperService;
 use hyper_util::service::TowerToHyperService;
 
+use crate::auth::Tokens;
 use crate::control::{self, Control};
 use crate::problem::{METHOD_NOT_ALLOWED, NO_SUCH_ROUTE, Problem, suggestion};
 use crate::read::Read;
 use crate::routes::{self as r, ROUTES, Route};
 use crate::{changes, ingest, manual, views};
 
-/// Answers requests: by the routes, and what is asked most, the newest row of a key, before them. Routing, with the boxes
+/// Answers requests of those who may ask: by the routes, and what is asked most, the newest row of a key, before them. Routing, with the boxes
 /// and layers it takes, costs as much as such a lookup.
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
     read: Arc<Read>,
+    /// Who is let in; `None`: everyone.
+    tokens: Option<Arc<Tokens>>,
     routes: TowerToHyperService<Router>,
 }
 
 impl Service {
     pub(crate) fn new(read: Arc<Read>, routes: Router) -> Service {
-        Service { read, routes: TowerToHyperService::new(routes) }
+        let tokens = read.options.tokens.clone();
+        Service { read, tokens, routes: TowerToHyperService::new(routes) }
     }
 }
 
@@ -45,7 +49,17 @@ where
         <TowerToHyperService<Router> as HyperService<http::Request<B>>>::Future,
     >;
 
-    fn call(&self, request: http::Request<B>) -> Self::Future {
+    fn call(&self, mut request: http::Request<B>) -> Self::Future {
+        if let Some(tokens) = &self.tokens {
+            match tokens.admit(request.uri().path(), request.headers()) {
+                Ok(Some(grant)) => drop(request.extensions_mut().insert(grant)),
+                Ok(None) => {}
+                Err((label, response)) => {
+                    self.read.metrics.answered(label, response.status().as_u16());
+                    return Either::Left(ready(Ok(response)));
+                }
+            }
+        }
         match views::get_newest_row(&self.read, &request) {
             Some(response) => Either::Left(ready(Ok(response))),
             None => Either::Right(self.routes.call(request)),
@@ -90,6 +104,7 @@ pub(crate) fn control_side(control: &Arc<Control>) -> Router {
         on(&r::SOURCE, get(control::source)),
         on(&r::PUSH, post(ingest::push)),
         on(&r::EPOCHS, get(control::epochs)),
+        on(&r::CHECKPOINT, post(control::checkpoint)),
         on(&r::READY, get(control::ready)),
         on(&r::METRICS, get(control::metrics)),
     ];
@@ -134,7 +149,8 @@ async fn no_such_route(method: Method, uri: Uri) -> Problem {
 async fn method_not_allowed(method: Method, uri: Uri) -> Response {
     let path = uri.path();
     let mut response = Problem::new(METHOD_NOT_ALLOWED, format!("{path} does not take {method}")).into_response();
-    let posts = path.starts_with("/v1/sources/") && path.ends_with("/records");
+    let posts =
+        (path.starts_with("/v1/sources/") && path.ends_with("/records")) || path.starts_with("/v1/checkpoints/");
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(if posts { "POST" } else { "GET, HEAD" }));
     response
 }

@@ -9,6 +9,7 @@ mod assignment;
 mod auction;
 mod commit;
 mod csv;
+mod dispatch;
 mod features;
 mod feed;
 mod http;
@@ -99,6 +100,11 @@ pub const BENCHES: &[(&str, &str)] = &[
         "td",
         "TD(0) over 10,000 states: the kernel, and the operator from Arrow batches to changed values, against a bare loop.",
     ),
+    (
+        "dispatch_day",
+        "Days of a simulated city by policy of dispatch: income, its gains with intervals, time and memory.",
+    ),
+    ("toy_market", "Orders served in the toy market of Xu et al. 2018 by policy, with intervals."),
 ];
 
 /// Runs a bench and prints its figures on standard output.
@@ -122,6 +128,8 @@ pub fn run(name: &str, options: &Options) -> Result<(), String> {
             selection::run(options, scratch, report)
         },
         "td" => td::run,
+        "dispatch_day" => dispatch::day,
+        "toy_market" => dispatch::toy,
         _ => {
             let names: Vec<&str> = BENCHES.iter().map(|(n, _)| *n).collect();
             return Err(format!("there is no bench `{name}`; there are {}", names.join(", ")));

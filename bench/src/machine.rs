@@ -58,11 +58,20 @@ impl Drop for Scratch {
 
 /// The memory a process has resident, in bytes.
 pub fn resident_bytes(process: u32) -> Result<u64, String> {
+    status_bytes(process, "VmRSS:")
+}
+
+/// The most memory a process ever had resident, in bytes.
+pub fn peak_bytes(process: u32) -> Result<u64, String> {
+    status_bytes(process, "VmHWM:")
+}
+
+fn status_bytes(process: u32, field: &str) -> Result<u64, String> {
     let path = format!("/proc/{process}/status");
     let text = fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
-    let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    let line = text.lines().find_map(|l| l.strip_prefix(field));
     let kib = line.and_then(|l| l.trim().strip_suffix(" kB")).and_then(|n| n.trim().parse::<u64>().ok());
-    kib.map(|k| k << 10).ok_or_else(|| format!("{path} does not say VmRSS"))
+    kib.map(|k| k << 10).ok_or_else(|| format!("{path} does not say {field}"))
 }
 
 /// The bytes of all files under a folder.

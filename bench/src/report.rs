@@ -40,6 +40,26 @@ impl Report {
         self.line(metric, unit, ours, Some((baseline, limit)));
     }
 
+    /// A mean with half the width of its 95 % interval, if it has one: what was found, not how long it took.
+    pub fn mean(&mut self, metric: &str, unit: &str, value: f64, half_width: Option<f64>) {
+        let half_width = half_width.filter(|half| half.is_finite());
+        let mut out = std::io::stdout().lock();
+        let _ = if self.json {
+            let line = json!({
+                "bench": self.bench,
+                "metric": metric,
+                "value": rounded(value),
+                "unit": unit,
+                "half_width_95": half_width.map(rounded),
+            });
+            writeln!(out, "{line}")
+        } else {
+            let half = half_width.map_or_else(String::new, |half| format!("± {}", plain(half)));
+            writeln!(out, "{metric:44} {:>12} {unit:9} {half}", plain(value))
+        };
+        let _ = out.flush();
+    }
+
     fn line(&mut self, metric: &str, unit: &str, ours: &Samples, baseline: Option<(&str, &Samples)>) {
         let value = ours.median();
         let (least, greatest) = ours.spread();

@@ -13,7 +13,7 @@
 //! each step's value is a bound, whether or not they have converged.
 //!
 //! It is valid and loose: without pickups there are nearly enough drivers for everybody, and it lies within 1 % of serving
-//! all who would not cancel. Prices that differ by place as well would tell more.
+//! all who would not cancel. It is quick: a full day takes seconds. [`crate::chains`] knows distances, and takes longer.
 
 use crate::demand::{City, DAY_SECS, Order, Shift};
 

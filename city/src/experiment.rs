@@ -3,29 +3,32 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use operators::dispatch::candidates::Point;
 use operators::dispatch::offline::{Offline, Recorded};
 use operators::dispatch::policy::Policy;
 use operators::dispatch::tiles::{Cells, Coding};
 
-use crate::agent::{Agent, Believed, TILE_M, Tuned};
+use crate::agent::{Agent, TILE_M, Tuned};
 use crate::bound::upper_bound;
 use crate::calibration as numbers;
+use crate::chains;
 use crate::day::Day;
 use crate::demand::{City, Order, Shift, Shock};
+use crate::shock::Shocked;
 use crate::statistics::{Estimate, estimate, paired_gain};
 use crate::toy;
 use crate::world::{self, Discounts, Lived, SLOTS, Scenario};
 
 /// The seeds of days that history is recorded of, and of those that are tuned on. Tests have 0, 1, ….
 const HISTORY: u64 = 1_000;
-const TUNING: u64 = 500;
+pub(crate) const TUNING: u64 = 500;
 
 /// What an experiment can be told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// The part of the full city.
     pub scale: f64,
+    /// The seed of the first test day.
+    pub first_seed: u64,
     /// How many test days.
     pub seeds: u64,
     /// How long an order stays open, in seconds.
@@ -38,6 +41,10 @@ pub struct Settings {
     pub tuned: Tuned,
     /// Those of values that say where to wait.
     pub waiting: Tuned,
+    /// How often the bound goes through all drivers.
+    pub passes: usize,
+    /// The shock.
+    pub shock: Shocked,
 }
 
 impl Settings {
@@ -46,12 +53,15 @@ impl Settings {
         let tuned = Tuned::default();
         let mut settings = Settings {
             scale: 1.0,
+            first_seed: 0,
             seeds: 10,
             patience_secs: 60,
             shift_secs: numbers::SHIFT_SECS,
             history_days: 3,
             tuned,
             waiting: Tuned::waiting(),
+            passes: 40,
+            shock: Shocked::default(),
         };
         for (name, value) in given {
             if !(value.is_finite() && *value >= 0.0) || (name == "scale" && !(0.001..=4.0).contains(value)) {
@@ -72,12 +82,26 @@ impl Settings {
                 "waiting_idle_weight" => settings.waiting.idle_weight = *value,
                 "temperature" => settings.waiting.temperature = *value,
                 "horizon_secs" => settings.waiting.horizon_secs = *value,
+                "shock_orders" => settings.shock.orders = *value as usize,
+                "shock_secs" => settings.shock.secs = *value as u32,
+                "shock_at" => settings.shock.at = *value as u32,
+                "shock_patience_secs" => settings.shock.patience_secs = *value as u32,
+                "shock_ensemble_secs" => settings.shock.ensemble_secs = *value as u32,
+                "shock_fleet" => settings.shock.fleet = *value,
+                "shock_aware" => settings.shock.is_fleet_aware = *value > 0.0,
+                "passes" => settings.passes = *value as usize,
+                "first_seed" => settings.first_seed = *value as u64,
                 "rings" => settings.waiting.rings = *value as u32,
                 "idle_weight" => settings.tuned.idle_weight = *value,
                 other => return Err(format!("no setting `{other}`")),
             }
         }
         Ok(settings)
+    }
+
+    /// The seeds of the test days.
+    pub fn days(&self) -> std::ops::Range<u64> {
+        self.first_seed..self.first_seed + self.seeds
     }
 }
 
@@ -95,6 +119,18 @@ pub struct Drawn {
     seed: u64,
     orders: Vec<Order>,
     shifts: Vec<Shift>,
+}
+
+impl Drawn {
+    /// The shifts.
+    pub fn shifts(&self) -> &[Shift] {
+        &self.shifts
+    }
+
+    /// The sum of all fares.
+    pub fn fares(&self) -> f64 {
+        self.orders.iter().map(|order| order.reward).sum()
+    }
 }
 
 impl Market {
@@ -128,7 +164,11 @@ impl Market {
 
     /// Runs a day.
     pub fn run(&self, day: &Drawn, agent: &Agent, controlled: &[u32], record: bool) -> (Day, Vec<Lived>) {
-        let scenario = Scenario {
+        world::run(&self.scenario(day, controlled), agent, record)
+    }
+
+    fn scenario<'a>(&'a self, day: &'a Drawn, controlled: &'a [u32]) -> Scenario<'a> {
+        Scenario {
             city: &self.city,
             cells: &self.cells,
             orders: &day.orders,
@@ -137,8 +177,7 @@ impl Market {
             patience_secs: self.settings.patience_secs,
             forecast: &self.forecast,
             seed: day.seed,
-        };
-        world::run(&scenario, agent, record)
+        }
     }
 
     /// The offline value function of the history, discounted so.
@@ -152,9 +191,26 @@ impl Market {
         self.v1d3_with(self.settings.tuned)
     }
 
-    fn v1d3_with(&self, tuned: Tuned) -> Agent {
+    /// V1D3 with other parameters.
+    pub fn v1d3_with(&self, tuned: Tuned) -> Agent {
         let how = Discounts { gamma: tuned.gamma, idle_weight: tuned.idle_weight, is_spread: false };
         Agent::v1d3(Some(self.offline(&how)), tuned)
+    }
+
+    /// The city.
+    pub fn city(&self) -> &City {
+        &self.city
+    }
+
+    /// The policies that are compared: nearest, myopic, Xu's, Polar Bear's, V1D3's online values alone, and V1D3.
+    pub fn agents(&self) -> [Agent; 6] {
+        let online = Agent { name: "v1d3_online_only", ..Agent::v1d3(None, self.settings.tuned) };
+        [Agent::nearest(), Agent::myopic(), self.xu(), Agent::polar_bear(), online, self.v1d3()]
+    }
+
+    /// What the centres of all hexagons are worth to an agent at some times of a day, by time.
+    pub fn values(&self, day: &Drawn, agent: &Agent, at_secs: &[u32]) -> Vec<Vec<f64>> {
+        world::values(&self.scenario(day, &[]), agent, at_secs)
     }
 
     fn xu(&self) -> Agent {
@@ -162,32 +218,52 @@ impl Market {
     }
 }
 
-/// A figure as the benches print it.
-pub fn line(bench: &str, metric: &str, value: f64, half_width: Option<f64>, unit: &str) -> String {
-    let interval = half_width.map_or(String::new(), |half| format!(",\"half_width_95\":{half:.6}"));
-    format!("{{\"bench\":\"{bench}\",\"metric\":\"{metric}\",\"value\":{value:.6}{interval},\"unit\":\"{unit}\"}}")
+/// A figure that an experiment found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    /// The experiment.
+    pub bench: &'static str,
+    /// What was measured, and of whom.
+    pub metric: String,
+    /// The figure; a mean if it has an interval.
+    pub value: f64,
+    /// Half the width of its 95 % interval over days.
+    pub half_width: Option<f64>,
+    /// Its unit.
+    pub unit: &'static str,
 }
 
-fn print_estimate(print: &mut dyn FnMut(String), bench: &str, metric: &str, values: &[f64], unit: &str) {
+impl Figure {
+    /// As a line of JSON.
+    pub fn json(&self) -> String {
+        let Figure { bench, metric, value, half_width, unit } = self;
+        let interval = half_width.map_or(String::new(), |half| format!(",\"half_width_95\":{half:.6}"));
+        format!("{{\"bench\":\"{bench}\",\"metric\":\"{metric}\",\"value\":{value:.6}{interval},\"unit\":\"{unit}\"}}")
+    }
+}
+
+/// Where an experiment's figures go, as they are found.
+pub type Found<'a> = &'a mut dyn FnMut(Figure);
+
+pub(crate) fn give_estimate(found: Found<'_>, bench: &'static str, metric: &str, values: &[f64], unit: &'static str) {
     let Estimate { mean, half_width } = estimate(values);
-    print(line(bench, metric, mean, Some(half_width), unit));
+    found(Figure { bench, metric: metric.to_owned(), value: mean, half_width: Some(half_width), unit });
 }
 
-fn print_gain(print: &mut dyn FnMut(String), bench: &str, metric: &str, a: &[f64], b: &[f64]) {
+pub(crate) fn give_gain(found: Found<'_>, bench: &'static str, metric: &str, a: &[f64], b: &[f64]) {
     let Estimate { mean, half_width } = paired_gain(a, b);
-    print(line(bench, metric, mean, Some(half_width), "ratio"));
+    found(Figure { bench, metric: metric.to_owned(), value: mean, half_width: Some(half_width), unit: "ratio" });
 }
 
 /// J of every policy, the gains from each to the next, side effects, and the bound.
-pub fn dispatch_day(settings: &Settings, print: &mut dyn FnMut(String)) {
+pub fn dispatch_day(settings: &Settings, found: Found<'_>) {
     const BENCH: &str = "dispatch_day";
     let market = Market::new(settings);
-    let online = Agent { name: "v1d3_online_only", ..Agent::v1d3(None, settings.tuned) };
-    let agents = [Agent::nearest(), Agent::myopic(), market.xu(), Agent::polar_bear(), online, market.v1d3()];
+    let agents = market.agents();
     let mut days: Vec<Vec<Day>> = vec![Vec::new(); agents.len()];
     let mut bounds = Vec::new();
     let mut everybody = Vec::new();
-    for seed in 0..settings.seeds {
+    for seed in settings.days() {
         let drawn = market.draw(seed, None);
         for (days, agent) in days.iter_mut().zip(&agents) {
             days.push(market.run(&drawn, agent, &[], false).0);
@@ -198,9 +274,9 @@ pub fn dispatch_day(settings: &Settings, print: &mut dyn FnMut(String)) {
     }
     let total = |at: usize| days[at].iter().map(Day::total).collect::<Vec<f64>>();
     for (days, agent) in days.iter().zip(&agents) {
-        let mut figure = |metric: &str, of: fn(&Day) -> f64, unit: &str| {
+        let mut figure = |metric: &str, of: fn(&Day) -> f64, unit: &'static str| {
             let values: Vec<f64> = days.iter().map(of).collect();
-            print_estimate(print, BENCH, &format!("{metric}_{}", agent.name), &values, unit);
+            give_estimate(found, BENCH, &format!("{metric}_{}", agent.name), &values, unit);
         };
         figure("J", Day::total, "fees");
         figure("answer_rate", Day::answer_rate, "ratio");
@@ -214,11 +290,41 @@ pub fn dispatch_day(settings: &Settings, print: &mut dyn FnMut(String)) {
     }
     for (better, worse) in [(1, 0), (3, 1), (5, 3), (5, 2), (4, 3), (5, 4), (5, 1)] {
         let metric = format!("gain_{}_over_{}", agents[better].name, agents[worse].name);
-        print_gain(print, BENCH, &metric, &total(better), &total(worse));
+        give_gain(found, BENCH, &metric, &total(better), &total(worse));
     }
-    print_estimate(print, BENCH, "J_upper_bound", &bounds, "fees");
-    print_estimate(print, BENCH, "J_if_everybody_were_served", &everybody, "fees");
-    print_gain(print, BENCH, "gain_upper_bound_over_v1d3", &bounds, &total(5));
+    give_estimate(found, BENCH, "J_upper_bound", &bounds, "fees");
+    give_estimate(found, BENCH, "J_if_everybody_were_served", &everybody, "fees");
+    give_gain(found, BENCH, "gain_upper_bound_over_v1d3", &bounds, &total(5));
+}
+
+/// How much of what nobody could exceed each policy earns: the bound that knows distances, in a small city.
+pub fn bound(settings: &Settings, found: Found<'_>) {
+    const BENCH: &str = "bound";
+    let market = Market::new(settings);
+    let agents = [Agent::nearest(), Agent::myopic(), Agent::polar_bear(), market.v1d3()];
+    let mut totals = vec![Vec::new(); agents.len()];
+    let (mut bounds, mut taken, mut loose) = (Vec::new(), Vec::new(), Vec::new());
+    for seed in settings.days() {
+        let drawn = market.draw(seed, None);
+        for (totals, agent) in totals.iter_mut().zip(&agents) {
+            totals.push(market.run(&drawn, agent, &[], false).0.total());
+        }
+        let patience_secs = settings.patience_secs;
+        let bound = chains::upper_bound(&market.city, &drawn.orders, &drawn.shifts, patience_secs, settings.passes);
+        bounds.push(bound.above);
+        taken.push(bound.taken);
+        loose.push(upper_bound(&market.city, &drawn.orders, &drawn.shifts, patience_secs).0);
+    }
+    give_estimate(found, BENCH, "J_upper_bound", &bounds, "fees");
+    give_estimate(found, BENCH, "J_of_relaxed_chains", &taken, "fees");
+    give_estimate(found, BENCH, "J_upper_bound_without_distances", &loose, "fees");
+    for (agent, totals) in agents.iter().zip(&totals) {
+        give_estimate(found, BENCH, &format!("J_{}", agent.name), totals, "fees");
+        let shares: Vec<f64> = totals.iter().zip(&bounds).map(|(total, bound)| total / bound).collect();
+        give_estimate(found, BENCH, &format!("share_of_bound_{}", agent.name), &shares, "ratio");
+    }
+    give_gain(found, BENCH, "gain_upper_bound_over_v1d3", &bounds, &totals[3]);
+    give_gain(found, BENCH, "gain_upper_bound_without_distances_over_v1d3", &loose, &totals[3]);
 }
 
 /// G of fleets of several sizes that stay, that are repositioned, and that are repositioned knowing of each other.
@@ -226,7 +332,7 @@ pub fn dispatch_day(settings: &Settings, print: &mut dyn FnMut(String)) {
 /// As on the competition's other track, orders are dispatched by the environment (the nearest driver), and values only say
 /// where to wait. Without `shift_secs` there are more drivers than orders, as there must be for waiting to matter. The
 /// smaller fleets are parts of the largest, so that G of the same drivers can be compared, in company and alone.
-pub fn reposition(settings: &Settings, print: &mut dyn FnMut(String)) {
+pub fn reposition(settings: &Settings, found: Found<'_>) {
     const BENCH: &str = "dispatch_day";
     let mut settings = settings.clone();
     if settings.shift_secs == numbers::SHIFT_SECS {
@@ -239,45 +345,50 @@ pub fn reposition(settings: &Settings, print: &mut dyn FnMut(String)) {
     let agents = [("stay", stay), ("v1d3_plain", plain), ("v1d3", aware)];
     let sizes = [100usize, 500, 2_000];
     let mut rates = vec![vec![Vec::new(); sizes.len()]; agents.len()];
-    let mut of_first = rates.clone();
+    // G of the 100 and of the 500, in whatever company.
+    let mut of_same = vec![vec![[Vec::new(), Vec::new()]; sizes.len()]; agents.len()];
     let mut used = Vec::new();
-    for seed in 0..settings.seeds {
+    for seed in settings.days() {
         let drawn = market.draw(seed, None);
         let all = fleet(&drawn.shifts, scaled(sizes[2], settings.scale));
+        let part = |size: usize| all.iter().copied().step_by(sizes[2] / size).collect::<Vec<u32>>();
+        let same = [part(sizes[0]), part(sizes[1])];
         for (at, size) in sizes.iter().enumerate() {
-            let every = sizes[2] / size;
-            let controlled: Vec<u32> = all.iter().copied().step_by(every).collect();
-            let first: Vec<u32> = all.iter().copied().step_by(sizes[2] / sizes[0]).collect();
+            let controlled = part(*size);
             for (way, (_, agent)) in agents.iter().enumerate() {
                 let day = market.run(&drawn, agent, &controlled, false).0;
                 rates[way][at].push(day.income_per_hour(&controlled));
-                of_first[way][at].push(day.income_per_hour(&first));
+                for (of_same, same) in of_same[way][at].iter_mut().zip(&same) {
+                    of_same.push(day.income_per_hour(same));
+                }
                 if way == 0 && at == 0 {
                     used.push(day.utilisation());
                 }
             }
         }
     }
-    print_estimate(print, BENCH, "reposition_utilisation", &used, "ratio");
+    give_estimate(found, BENCH, "reposition_utilisation", &used, "ratio");
     for (way, (name, _)) in agents.iter().enumerate() {
         for (at, size) in sizes.iter().enumerate() {
-            print_estimate(print, BENCH, &format!("G_{name}_{size}"), &rates[way][at], "fees/h");
+            give_estimate(found, BENCH, &format!("G_{name}_{size}"), &rates[way][at], "fees/h");
             if way > 0 {
                 let metric = format!("gain_G_{name}_over_stay_{size}");
-                print_gain(print, BENCH, &metric, &rates[way][at], &rates[0][at]);
+                give_gain(found, BENCH, &metric, &rates[way][at], &rates[0][at]);
             }
         }
-        let metric = format!("G_{name}_of_the_same_100_among_2000_over_alone");
-        print_gain(print, BENCH, &metric, &of_first[way][2], &of_first[way][0]);
+        for (at, size) in sizes.iter().enumerate().take(2) {
+            let metric = format!("G_{name}_of_the_same_{size}_among_2000_over_alone");
+            give_gain(found, BENCH, &metric, &of_same[way][2][at], &of_same[way][at][at]);
+        }
     }
 }
 
-fn scaled(count: usize, scale: f64) -> usize {
+pub(crate) fn scaled(count: usize, scale: f64) -> usize {
     (count as f64 * scale).round().max(1.0) as usize
 }
 
 /// So many drivers with shifts of at least two hours, evenly taken from all of them.
-fn fleet(shifts: &[Shift], count: usize) -> Vec<u32> {
+pub(crate) fn fleet(shifts: &[Shift], count: usize) -> Vec<u32> {
     let long: Vec<u32> = (0..shifts.len() as u32)
         .filter(|driver| shifts[*driver as usize].until - shifts[*driver as usize].from >= 7_200)
         .collect();
@@ -285,145 +396,18 @@ fn fleet(shifts: &[Shift], count: usize) -> Vec<u32> {
     (0..count).map(|at| long[at * long.len() / count]).collect()
 }
 
-/// A stadium empties in the afternoon: how much of the crowd's fares do online, offline and both of them earn, and what is
-/// lost afterwards? A tenth of the drivers is repositioned, by the values of whoever dispatches.
-pub fn shock(settings: &Settings, print: &mut dyn FnMut(String)) {
-    const BENCH: &str = "dispatch_day";
-    let market = Market::new(settings);
-    let tuned = settings.tuned;
-    let how = Discounts { gamma: tuned.gamma, idle_weight: tuned.idle_weight, is_spread: false };
-    let repositioning = Some(settings.waiting.repositioning(true));
-    let online = Agent { repositioning, ..Agent::v1d3(None, tuned) };
-    let offline = Agent { believed: Believed::Offline(market.offline(&how)), ..online.clone() };
-    let both = Agent { repositioning, ..market.v1d3() };
-    let agents = [("ensemble", both), ("online", online), ("offline", offline)];
-    let orders = scaled(8_000, settings.scale);
-    let shock = Shock { at: 15.0 * 3_600.0, secs: 3_600.0, orders, place: Point { x: 9_500.0, y: 4_800.0 } };
-    // Income with the crowd less income without it, by slot: the first hour, the two hours after, and both.
-    let windows = [("during", 90, 96), ("after", 96, 108), ("in_all", 90, 108)];
-    let mut more = vec![vec![Vec::new(); windows.len()]; agents.len()];
-    let mut slots = vec![vec![0.0; SLOTS as usize]; agents.len()];
-    for seed in 0..settings.seeds {
-        let (calm, shocked) = (market.draw(seed, None), market.draw(seed, Some(&shock)));
-        let controlled = fleet(&calm.shifts, scaled(2_000, settings.scale));
-        for (way, (_, agent)) in agents.iter().enumerate() {
-            let before = market.run(&calm, agent, &controlled, false).0.income_by_slot;
-            let after = market.run(&shocked, agent, &controlled, false).0.income_by_slot;
-            for (at, (_, from, until)) in windows.iter().enumerate() {
-                let sum = |income: &[f64]| income[*from..*until].iter().sum::<f64>();
-                more[way][at].push(sum(&after) - sum(&before));
-            }
-            for (slot, more) in slots[way].iter_mut().enumerate() {
-                *more += (after[slot] - before[slot]) / settings.seeds as f64;
-            }
-        }
-    }
-    for (way, (name, _)) in agents.iter().enumerate() {
-        for (at, (window, ..)) in windows.iter().enumerate() {
-            print_estimate(print, BENCH, &format!("shock_more_{window}_{name}"), &more[way][at], "fees");
-            if way > 0 {
-                let gain: Vec<f64> = more[0][at].iter().zip(&more[way][at]).map(|(a, b)| a - b).collect();
-                print_estimate(print, BENCH, &format!("shock_ensemble_less_{name}_{window}"), &gain, "fees");
-            }
-        }
-        for (slot, more) in slots[way].iter().enumerate().take(112).skip(88) {
-            print(line(BENCH, &format!("shock_more_slot_{slot}_{name}"), *more, None, "fees"));
-        }
-    }
-}
-
 /// The toy market, with the interval of one draw of waiting times and that of many.
-pub fn toy_market(settings: &Settings, print: &mut dyn FnMut(String)) {
+pub fn toy_market(settings: &Settings, found: Found<'_>) {
     const BENCH: &str = "toy_market";
     for drivers in [25, 50, 75] {
         for policy in toy::Policy::ALL.into_iter().chain([toy::Policy::Largest]) {
             let runs: Vec<toy::Outcome> =
                 (0..settings.seeds).map(|seed| toy::run(seed, seed, drivers, policy, 500, 500)).collect();
             let name = format!("{}_{drivers}", policy.name());
-            print_estimate(print, BENCH, &format!("served_{name}"), &runs[0].served, "ratio");
+            give_estimate(found, BENCH, &format!("served_{name}"), &runs[0].served, "ratio");
             let means: Vec<f64> = runs.iter().map(|run| estimate(&run.served).mean).collect();
-            print_estimate(print, BENCH, &format!("served_over_draws_{name}"), &means, "ratio");
-            print_estimate(print, BENCH, &format!("pickup_{name}"), &runs[0].distance, "cells");
+            give_estimate(found, BENCH, &format!("served_over_draws_{name}"), &means, "ratio");
+            give_estimate(found, BENCH, &format!("pickup_{name}"), &runs[0].distance, "cells");
         }
     }
-}
-
-/// Tunes where to wait, on days that no figure is reported of.
-pub fn tune_waiting(settings: &Settings, print: &mut dyn FnMut(String)) {
-    let mut settings = settings.clone();
-    settings.shift_secs = numbers::EASY_SHIFT_SECS;
-    let market = Market::dispatched_by(&settings, &Agent::nearest());
-    let days: Vec<Drawn> = (TUNING..TUNING + settings.seeds).map(|seed| market.draw(seed, None)).collect();
-    let score = |waiting: Tuned, print: &mut dyn FnMut(String)| {
-        let agent = Agent { policy: Policy::nearest(), ..market.v1d3_with(waiting) };
-        let agent = Agent { repositioning: Some(waiting.repositioning(true)), ..agent };
-        let rate = |day: &Drawn| {
-            let controlled = fleet(&day.shifts, scaled(2_000, settings.scale));
-            market.run(day, &agent, &controlled, false).0.income_per_hour(&controlled)
-        };
-        let mean = estimate(&days.iter().map(rate).collect::<Vec<f64>>()).mean;
-        print(format!("{mean:.4} {waiting:?}"));
-        mean
-    };
-    let mut best = settings.waiting;
-    let mut best_score = score(best, print);
-    let ways: [(&[f64], fn(&mut Tuned, f64)); 6] = [
-        (&[1.0, 2.0, 3.0], |t, v| t.rings = v as u32),
-        (&[0.02, 0.05, 0.1, 0.2, 0.4], |t, v| t.temperature = v),
-        (&[900.0, 1_800.0, 3_600.0], |t, v| t.horizon_secs = v),
-        (&[1.0, 4.0, 12.0], |t, v| t.idle_weight = v),
-        (&[0.8, 0.9, 0.95], |t, v| t.gamma = v),
-        (&[0.02, 0.05], |t, v| t.alpha = v),
-    ];
-    for (values, set) in ways {
-        for value in values {
-            let mut waiting = best;
-            set(&mut waiting, *value);
-            if waiting != best {
-                let found = score(waiting, print);
-                if found > best_score {
-                    (best, best_score) = (waiting, found);
-                }
-            }
-        }
-    }
-    print(format!("best {best_score:.4} {best:?}"));
-}
-
-/// Tunes V1D3 on days that no figure is reported of: one parameter after the other, twice over.
-pub fn tune(settings: &Settings, print: &mut dyn FnMut(String)) {
-    let market = Market::new(settings);
-    let days: Vec<Drawn> = (TUNING..TUNING + settings.seeds).map(|seed| market.draw(seed, None)).collect();
-    let mut score = |tuned: Tuned| {
-        let agent = market.v1d3_with(tuned);
-        let totals: Vec<f64> = days.iter().map(|day| market.run(day, &agent, &[], false).0.total()).collect();
-        let mean = estimate(&totals).mean;
-        print(format!("{mean:.0} {tuned:?}"));
-        mean
-    };
-    let mut best = settings.tuned;
-    let mut best_score = score(best);
-    let ways: [(&[f64], fn(&mut Tuned, f64)); 5] = [
-        (&[2.0, 4.0, 8.0, 12.0, 16.0, 24.0], |t, v| t.idle_weight = v),
-        (&[0.0125, 0.025, 0.05, 0.1, 0.2], |t, v| t.alpha = v),
-        (&[0.7, 0.8, 0.85, 0.9, 0.95], |t, v| t.gamma = v),
-        (&[600.0, 1_800.0, 3_600.0, 7_200.0], |t, v| t.ensemble_secs = v as u32),
-        (&[0.2, 0.5, 0.8], |t, v| t.omega = v),
-    ];
-    for _ in 0..2 {
-        for (values, set) in ways {
-            for value in values {
-                let mut tuned = best;
-                set(&mut tuned, *value);
-                if tuned == best {
-                    continue;
-                }
-                let found = score(tuned);
-                if found > best_score {
-                    (best, best_score) = (tuned, found);
-                }
-            }
-        }
-    }
-    print(format!("best {best_score:.0} {best:?}"));
 }

@@ -5,7 +5,8 @@
 //! ([`demand`]), so that all agents ([`agent`]) meet the same day in [`world`]; [`experiment`] compares them with paired
 //! intervals, beside what nobody could exceed ([`bound`]). [`toy`] is the toy market of Xu et al. 2018.
 //!
-//! The kernels are `operators::dispatch`; nothing here is part of the daemon. The program `city` prints a JSON line a
+//! The kernels are `operators::dispatch`; nothing here is part of the daemon. Who decides may be outside ([`outside`]): as a
+//! [`client`] the city tells a running daemon what happens and does what its views say. The program `city` prints a JSON line a
 //! figure:
 //!
 //! ```text
@@ -15,11 +16,17 @@
 pub mod agent;
 pub mod bound;
 pub mod calibration;
+pub mod chains;
+pub mod client;
 pub mod day;
 pub mod demand;
 pub mod experiment;
 pub mod hexagon;
+pub mod outside;
+pub mod plots;
 pub mod random;
+pub mod shock;
 pub mod statistics;
 pub mod toy;
+pub mod tuning;
 pub mod world;

@@ -4,6 +4,8 @@
 //! any), a driver within 2 km may be sent, it drives to the pickup at 3 m/s and takes the trip's time. A passenger who is
 //! told the distance may cancel; then the driver stays where it is. Ours: drivers on their way to where they will wait are
 //! available, and stand where they are each minute; an idle driver left to itself turns every five minutes.
+//!
+//! Who decides is an agent in here ([`run`]), or somebody outside who is told all that happens ([`run_by`]).
 
 use operators::dispatch::candidates::{Candidate, Idle, Point};
 use operators::dispatch::matching::{self, Edge};
@@ -18,6 +20,7 @@ use crate::agent::{Agent, Believed, Matched, Population};
 use crate::calibration as numbers;
 use crate::day::Day;
 use crate::demand::{City, DAY_SECS, Order, Shift};
+use crate::outside::{Decisions, Dispatcher, News, What as Told};
 
 /// Seconds a slot of offline value functions.
 pub const SLOT_SECS: u32 = 600;
@@ -118,11 +121,47 @@ impl Lived {
 
 /// Runs a day. If `record`, what all drivers went through comes with it, for offline learning.
 pub fn run(scenario: &Scenario<'_>, agent: &Agent, record: bool) -> (Day, Vec<Lived>) {
-    let mut world = World::new(scenario, agent, record);
+    let mut world = World::new(scenario, agent, record, None);
     for round in 0..ROUNDS {
         world.round(round);
     }
     world.finish()
+}
+
+/// What the centres of all hexagons are worth to an agent at the end of the rounds that begin at these times, ascending.
+pub fn values(scenario: &Scenario<'_>, agent: &Agent, at_secs: &[u32]) -> Vec<Vec<f64>> {
+    let mut world = World::new(scenario, agent, false, None);
+    let mut seen = Vec::new();
+    for round in 0..ROUNDS {
+        world.round(round);
+        if at_secs.contains(&(round * ROUND)) {
+            let worth = |hexagon: u32| {
+                let place = place_of(&mut world.cells, hexagon, &scenario.city.hexagons.centre(hexagon));
+                world.worth(&place, round * ROUND)
+            };
+            seen.push((0..scenario.city.hexagons.len() as u32).map(worth).collect());
+        }
+    }
+    seen
+}
+
+/// Runs a part of a day, from a second to another, in which somebody outside decides. Shifts that began before begin with it;
+/// at the end of the day all drivers are offline.
+pub fn run_by(
+    scenario: &Scenario<'_>,
+    dispatcher: &mut dyn Dispatcher,
+    (from, until): (u32, u32),
+) -> Result<Day, String> {
+    let agent = Agent::nearest();
+    let mut world = World::new(scenario, &agent, false, Some(Outside { dispatcher, news: Vec::new(), failed: None }));
+    world.skip(from);
+    for round in from.div_ceil(ROUND)..until.min(DAY_SECS) / ROUND {
+        world.round(round);
+        if let Some(why) = world.outside.as_mut().and_then(|outside| outside.failed.take()) {
+            return Err(why);
+        }
+    }
+    Ok(world.finish().0)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -162,6 +201,15 @@ struct Driver {
     online_since: u32,
     /// Where and when what is recorded next began.
     entry: (Place, u32),
+    /// Where it stood when those outside were last told, and when that was.
+    told: (Point, u32),
+}
+
+/// Who decides, if it is not the agent, and what there is to tell.
+struct Outside<'a> {
+    dispatcher: &'a mut dyn Dispatcher,
+    news: Vec<News>,
+    failed: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -191,6 +239,7 @@ struct World<'a> {
     record: bool,
     history: Vec<Lived>,
     day: Day,
+    outside: Option<Outside<'a>>,
     // Scratch.
     candidates: Vec<Candidate>,
     edges: Vec<Edge>,
@@ -199,7 +248,7 @@ struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    fn new(scenario: &'a Scenario<'a>, agent: &'a Agent, record: bool) -> World<'a> {
+    fn new(scenario: &'a Scenario<'a>, agent: &'a Agent, record: bool, outside: Option<Outside<'a>>) -> World<'a> {
         let mut cells = scenario.cells.clone();
         let step = match agent.believed {
             Believed::Online(learning, _) => learning.step,
@@ -229,6 +278,7 @@ impl<'a> World<'a> {
                 is_controlled,
                 online_since: 0,
                 entry: (place, 0),
+                told: (shift.start, 0),
             });
         }
         let count = drivers.len();
@@ -260,6 +310,7 @@ impl<'a> World<'a> {
                 income_by_slot: vec![0.0; SLOTS as usize],
                 updates: 0,
             },
+            outside,
             candidates: Vec::new(),
             edges: Vec::new(),
             parts: Vec::new(),
@@ -279,6 +330,10 @@ impl<'a> World<'a> {
             self.happen(event, now);
         }
         self.take_orders(now);
+        if self.outside.is_some() {
+            self.ask(now);
+            return;
+        }
         self.weigh(round, now);
         let matched = matching::best(&self.edges);
         self.serve(&matched, now);
@@ -312,10 +367,12 @@ impl<'a> World<'a> {
                 let until = self.scenario.shifts[driver as usize].until;
                 self.at(until, Event { driver, what: What::End, stamp: 0 });
                 self.become_idle(driver, now);
+                self.tell_driver(driver, "online", now);
             }
             What::End => {
                 if self.drivers[driver as usize].status == Status::Idle {
                     self.leave_idle(driver);
+                    self.tell_waited(driver, now);
                     self.go_offline(driver, now);
                 }
             }
@@ -324,6 +381,7 @@ impl<'a> World<'a> {
                     self.go_offline(driver, now);
                 } else {
                     self.become_idle(driver, now);
+                    self.tell_driver(driver, "free", now);
                 }
             }
             What::Leg if !is_void => self.leg(driver, now),
@@ -345,6 +403,7 @@ impl<'a> World<'a> {
         d.target = None;
         d.stamp += 1;
         d.entry = (d.place, now);
+        d.told = (d.at, now);
         let stamp = d.stamp;
         let (at, place, hexagon) = (d.at, d.place, d.hexagon);
         self.idle.insert(driver, at);
@@ -372,6 +431,7 @@ impl<'a> World<'a> {
         let d = &mut self.drivers[driver as usize];
         d.status = Status::Offline;
         self.day.online_secs[driver as usize] += f64::from(now - d.online_since);
+        self.tell_driver(driver, "offline", now);
     }
 
     /// One more minute on the way to where it will wait.
@@ -395,6 +455,8 @@ impl<'a> World<'a> {
         self.idle.insert(driver, at);
         let slot = self.idle_ids.binary_search(&driver).expect("it is idle");
         self.idle_places[slot] = place;
+        self.tell_waited(driver, now);
+        self.tell_driver(driver, "position", now);
         if matches!(&self.agent.believed, Believed::Online(l, _) if l.population == Population::Fleet) {
             // The round's time is discounted with the round: here only the place changes.
             let step = Transition { from: before, to: Some(place), reward: 0.0, discount: 1.0 };
@@ -416,6 +478,10 @@ impl<'a> World<'a> {
     /// An idle driver decides where to wait, or is told.
     fn turn(&mut self, driver: u32, now: u32) {
         let d = &self.drivers[driver as usize];
+        if d.is_controlled && self.outside.is_some() {
+            // It is sent when those outside send it.
+            return;
+        }
         let (hexagon, stamp, seed) = (d.hexagon, d.stamp, self.scenario.seed);
         let city = self.scenario.city;
         let to = if d.is_controlled {
@@ -425,14 +491,20 @@ impl<'a> World<'a> {
             city.turn((now / 3_600) as usize, hexagon, luck)
         };
         match to.filter(|to| *to != hexagon) {
-            Some(to) => {
-                let target = city.point_in(to, seed, u64::from(driver), u64::from(now));
-                self.drivers[driver as usize].target = Some((target, to));
-                self.supply[hexagon as usize] -= 1;
-                self.supply[to as usize] += 1;
-                self.at(now + LEG_SECS, Event { driver, what: What::Leg, stamp });
-            }
+            Some(to) => self.go(driver, to, now),
             None => self.at(now + numbers::IDLE_SECS, Event { driver, what: What::Turn, stamp }),
+        }
+    }
+
+    /// Sends an idle driver to a hexagon; one that is on its way already changes its mind.
+    fn go(&mut self, driver: u32, to: u32, now: u32) {
+        let target = self.scenario.city.point_in(to, self.scenario.seed, u64::from(driver), u64::from(now));
+        let d = &mut self.drivers[driver as usize];
+        let (before, stamp) = (d.target.replace((target, to)), d.stamp);
+        self.supply[before.map_or(d.hexagon, |(_, heading)| heading) as usize] -= 1;
+        self.supply[to as usize] += 1;
+        if before.is_none() {
+            self.at(now + LEG_SECS, Event { driver, what: What::Leg, stamp });
         }
     }
 
@@ -476,8 +548,86 @@ impl<'a> World<'a> {
             let hexagon = self.scenario.city.hexagons.at(&order.to);
             let to = place_of(&mut self.cells, hexagon, &order.to);
             let until = now + self.scenario.patience_secs.max(ROUND);
-            self.open.push(Open { order: self.next_order as u32, until, to });
+            let at = order.at.max(moment(now));
+            match &mut self.outside {
+                Some(outside) => outside.news.push(News { at, what: Told::Order(self.next_order as u32) }),
+                None => self.open.push(Open { order: self.next_order as u32, until, to }),
+            }
             self.next_order += 1;
+        }
+    }
+
+    /// Begins in the middle of the day: the shifts of the time before begin now, its orders are gone.
+    fn skip(&mut self, until: u32) {
+        let round = until.div_ceil(ROUND);
+        let begins: Vec<Event> = self.wheel[..round as usize].iter_mut().flat_map(std::mem::take).collect();
+        let shifts = &self.scenario.shifts;
+        let on = |event: &Event| shifts[event.driver as usize].until > until;
+        self.wheel[round as usize].extend(begins.into_iter().filter(on));
+        self.next_order = self.scenario.orders.partition_point(|order| order.at < f64::from(until));
+    }
+
+    /// Tells those outside what happened, and does what they say.
+    fn ask(&mut self, now: u32) {
+        let then = now + ROUND;
+        if then == DAY_SECS {
+            for driver in 0..self.drivers.len() as u32 {
+                if self.drivers[driver as usize].status != Status::Offline {
+                    self.tell_driver(driver, "offline", now);
+                }
+            }
+        }
+        let Some(outside) = self.outside.as_mut().filter(|o| then.is_multiple_of(o.dispatcher.every_secs())) else {
+            return;
+        };
+        let mut news = std::mem::take(&mut outside.news);
+        news.sort_by(|a, b| a.at.total_cmp(&b.at));
+        let Decisions { matches, moves } = match outside.dispatcher.ask(self.scenario, then, &news) {
+            Ok(decisions) => decisions,
+            Err(why) => {
+                outside.failed = Some(why);
+                return;
+            }
+        };
+        for (order, driver) in matches {
+            let of = self.scenario.orders[order as usize];
+            let d = &self.drivers[driver as usize];
+            assert!(d.status == Status::Idle, "driver {driver} is sent to order {order} at {then} and is not idle");
+            let distance_m = d.at.distance_m(&of.from);
+            let hexagon = self.scenario.city.hexagons.at(&of.to);
+            let to = place_of(&mut self.cells, hexagon, &of.to);
+            self.day.answered += 1;
+            self.day.pickup_m += distance_m;
+            self.send(order, driver, distance_m, to, now);
+        }
+        for (driver, to) in moves {
+            let d = &self.drivers[driver as usize];
+            let (is_idle, here) = (d.status == Status::Idle && d.is_controlled, d.hexagon);
+            if is_idle && (to != here || d.target.is_some()) {
+                self.go(driver, to, then);
+            } else if is_idle {
+                self.tell_waited(driver, then);
+                self.tell_driver(driver, "position", then);
+            }
+        }
+    }
+
+    /// What a driver does.
+    fn tell_driver(&mut self, driver: u32, event: &'static str, now: u32) {
+        let place = self.drivers[driver as usize].at;
+        if let Some(outside) = &mut self.outside {
+            outside.news.push(News { at: moment(now), what: Told::Driver { driver, event, place } });
+        }
+    }
+
+    /// What a driver has been through since those outside were last told: it waited.
+    fn tell_waited(&mut self, driver: u32, now: u32) {
+        let d = &mut self.drivers[driver as usize];
+        let (to, secs) = (d.at, now.saturating_sub(d.told.1));
+        let (from, _) = std::mem::replace(&mut d.told, (to, now));
+        if let Some(outside) = self.outside.as_mut().filter(|_| secs > 0) {
+            let what = Told::Transition { driver, from, to, reward: 0.0, secs: f64::from(secs) };
+            outside.news.push(News { at: moment(now), what });
         }
     }
 
@@ -523,13 +673,9 @@ impl<'a> World<'a> {
         (self.edges, self.parts, self.candidates) = (edges, parts, near);
     }
 
-    /// Sends the matched drivers, unless the passenger cancels.
+    /// Sends the matched drivers.
     fn serve(&mut self, matched: &[u32], now: u32) {
         self.moves.clear();
-        let way = match &self.agent.believed {
-            Believed::Online(learning, _) => Some(learning.matched),
-            _ => None,
-        };
         for at in matched {
             let edge = self.edges[*at as usize];
             let (weight, distance_m, open) = self.parts[*at as usize];
@@ -537,47 +683,65 @@ impl<'a> World<'a> {
             let to = open.to;
             // It is answered, whatever comes of it.
             open.until = 0;
-            let order = &self.scenario.orders[edge.order as usize];
             self.day.answered += 1;
             self.day.pickup_m += distance_m;
-            let from = self.drivers[edge.driver as usize].place;
-            let is_cancelled = order.luck < self.scenario.city.cancels(order, distance_m);
-            if way == Some(Matched::Weight) {
+            if self.learns_of(Matched::Weight) {
                 // Matched: not idle, and the place moves by the weight.
+                let from = self.drivers[edge.driver as usize].place;
                 self.seen[edge.driver as usize] = u32::MAX;
                 self.day.updates += u64::from(self.value.shift(&from, weight.total).is_ok());
             }
-            if is_cancelled {
-                self.day.cancelled += 1;
-                continue;
-            }
-            let pickup_secs = distance_m / numbers::SPEED;
-            let busy_secs = pickup_secs + order.trip_secs;
-            self.day.income[edge.driver as usize] += order.reward;
-            self.day.trip_secs += order.trip_secs;
-            self.day.waiting_secs += f64::from(now + ROUND) - order.at + pickup_secs;
-            self.day.income_by_slot[(now / SLOT_SECS) as usize] += order.reward;
-            let ends = now + busy_secs as u32;
-            if self.record {
-                let (from, since) = self.drivers[edge.driver as usize].entry;
-                let waited_secs = f64::from(now - since);
-                self.history.push(Lived { from, since, waited_secs, busy_secs, reward: order.reward, to });
-            }
-            self.leave_idle(edge.driver);
-            if way == Some(Matched::Trip) {
-                let discount = self.agent.policy.discount(pickup_secs, order.trip_secs);
-                let trip = Transition { from, to: Some(to), reward: order.reward, discount };
-                self.moves.push((edge.driver, trip));
-            }
-            let d = &mut self.drivers[edge.driver as usize];
-            d.status = Status::Busy;
-            d.target = None;
-            d.at = order.to;
-            d.place = to;
-            d.hexagon = self.scenario.city.hexagons.at(&order.to);
-            let stamp = d.stamp;
-            self.at(ends.max(now + ROUND), Event { driver: edge.driver, what: What::Free, stamp });
+            self.send(edge.order, edge.driver, distance_m, to, now);
         }
+    }
+
+    fn learns_of(&self, matched: Matched) -> bool {
+        matches!(&self.agent.believed, Believed::Online(learning, _) if learning.matched == matched)
+    }
+
+    /// Sends a driver to an order, unless the passenger cancels.
+    fn send(&mut self, order: u32, driver: u32, distance_m: f64, to: Place, now: u32) {
+        let order = self.scenario.orders[order as usize];
+        if order.luck < self.scenario.city.cancels(&order, distance_m) {
+            self.day.cancelled += 1;
+            self.tell_driver(driver, "busy", now + ROUND);
+            self.tell_driver(driver, "free", now + ROUND);
+            return;
+        }
+        let from = self.drivers[driver as usize].place;
+        let pickup_secs = distance_m / numbers::SPEED;
+        let busy_secs = pickup_secs + order.trip_secs;
+        self.day.income[driver as usize] += order.reward;
+        self.day.trip_secs += order.trip_secs;
+        self.day.waiting_secs += f64::from(now + ROUND) - order.at + pickup_secs;
+        self.day.income_by_slot[(now / SLOT_SECS) as usize] += order.reward;
+        let ends = now + busy_secs as u32;
+        if self.record {
+            let (from, since) = self.drivers[driver as usize].entry;
+            let waited_secs = f64::from(now - since);
+            self.history.push(Lived { from, since, waited_secs, busy_secs, reward: order.reward, to });
+        }
+        self.tell_waited(driver, now + ROUND);
+        self.tell_driver(driver, "busy", now + ROUND);
+        self.leave_idle(driver);
+        if self.learns_of(Matched::Trip) {
+            let discount = self.agent.policy.discount(pickup_secs, order.trip_secs);
+            let trip = Transition { from, to: Some(to), reward: order.reward, discount };
+            self.moves.push((driver, trip));
+        }
+        if let Some(outside) = &mut self.outside {
+            let from = self.drivers[driver as usize].at;
+            let what = Told::Transition { driver, from, to: order.to, reward: order.reward, secs: busy_secs };
+            outside.news.push(News { at: moment(now + ROUND), what });
+        }
+        let d = &mut self.drivers[driver as usize];
+        d.status = Status::Busy;
+        d.target = None;
+        d.at = order.to;
+        d.place = to;
+        d.hexagon = self.scenario.city.hexagons.at(&order.to);
+        let stamp = d.stamp;
+        self.at(ends.max(now + ROUND), Event { driver, what: What::Free, stamp });
     }
 
     /// The round's transitions, dispatched and idle, in the order of the drivers.
@@ -616,6 +780,11 @@ impl<'a> World<'a> {
 
 fn offline_at(offline: &Offline, place: &Place, secs: u32) -> f64 {
     if secs >= DAY_SECS { 0.0 } else { offline.of(secs / SLOT_SECS, place) }
+}
+
+/// What is told of a round is told a little after it, so that the decisions of its second have been made.
+fn moment(now: u32) -> f64 {
+    f64::from(now) + 0.001
 }
 
 fn place_of(cells: &mut Cells, hexagon: u32, at: &Point) -> Place {

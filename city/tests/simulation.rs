@@ -186,3 +186,17 @@ fn hexagons_cover_the_plane() {
         assert_eq!(neighbours, hexagons.neighbours(here));
     }
 }
+
+#[test]
+fn who_learns_while_a_crowd_comes_wins_more_of_its_fares() {
+    let settings = Settings { seeds: 3, history_days: 1, ..settings(0.1) };
+    let answers = city::shock::answers(&settings);
+    let won = |name: &str| -> f64 {
+        let answer = answers.iter().find(|answer| answer.name == name).unwrap();
+        // From the crowd's coming to an hour after its end.
+        answer.won.iter().map(|day| day[90..102].iter().sum::<f64>()).sum::<f64>() / answer.won.len() as f64
+    };
+    let (ensemble, online, offline) = (won("ensemble"), won("online"), won("offline"));
+    assert!(ensemble > 1.2 * offline && online > 1.2 * offline, "{ensemble} {online} {offline}");
+    assert!(ensemble < 1.0);
+}

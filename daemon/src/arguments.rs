@@ -37,6 +37,12 @@ pub enum Command {
     Faults(Faults),
     /// Walk every checksum and digest of a stopped store.
     Verify(Verify),
+    /// Have a running daemon copy its store, as it is now, while it goes on.
+    Checkpoint(Checkpoint),
+    /// Make a store of a checkpoint, or of the store of a stopped daemon, and verify it.
+    Restore(Restore),
+    /// Draw a token for the API, and print it with its line for the file of tokens.
+    Token(Token),
     /// Learn from a recorded history what a pipeline begins with.
     #[command(subcommand)]
     Train(Train),
@@ -106,6 +112,12 @@ pub struct Run {
     /// The address of the REST API; `none` for no API.
     #[arg(long, default_value = "127.0.0.1:8080")]
     pub listen: Listen,
+    /// The file of tokens a request needs one of, `name role sha256:HEX` a line; read again when it changes.
+    #[arg(long)]
+    pub tokens: Option<PathBuf>,
+    /// Serve everyone who reaches an address that is not of this machine alone.
+    #[arg(long, conflicts_with = "tokens")]
+    pub listen_without_auth: bool,
     /// Timely workers. No result depends on it.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: u16,
@@ -150,7 +162,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where a reading command reads.
+/// Where a reading command reads. A daemon that needs a token is sent the one in THALWEG_TOKEN.
 #[derive(Debug, Args)]
 pub struct From {
     /// A running daemon.
@@ -240,10 +252,46 @@ pub struct Verify {
     pub data: PathBuf,
 }
 
+/// `thalweg checkpoint`.
+#[derive(Debug, Args)]
+pub struct Checkpoint {
+    /// What it shall be called: the copy is the folder `checkpoints/NAME` of the store.
+    pub name: String,
+    /// The running daemon.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+}
+
+/// `thalweg restore`.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// The folder of the checkpoint, which stays as it is.
+    pub from: PathBuf,
+    /// The folder of the new store; there must be nothing yet.
+    #[arg(long)]
+    pub data: PathBuf,
+}
+
+/// `thalweg token`.
+#[derive(Debug, Args)]
+#[command(after_long_help = TOKEN_HELP)]
+pub struct Token {
+    /// Whose it is: the name in the file.
+    #[arg(long)]
+    pub name: String,
+    /// What its holder may do; each role may do what those before it may.
+    #[arg(long, value_parser = ["read", "ingest", "admin"])]
+    pub role: String,
+}
+
+const TOKEN_HELP: &str = "\
+Prints two lines: the token, which is kept nowhere, and the line for the file that `thalweg run --tokens` reads, which
+holds its SHA-256. Give the token to its holder; the commands that ask a daemon send the one in THALWEG_TOKEN.";
+
 /// `thalweg train`.
 #[derive(Debug, Subcommand)]
 pub enum Train {
-    /// An offline value function for `td_value`, by dynamic programming over (time slot, cell).
+    /// An offline value function for `td_value`, by dynamic programming over (time slot, cell) or by a network.
     Value(TrainValue),
 }
 
@@ -295,12 +343,35 @@ pub struct TrainValue {
     /// Those of the state that is reached.
     #[arg(long, value_delimiter = ',')]
     pub next_place: Vec<String>,
+    /// Learn by a network instead of dynamic programming (after CVNet, Tang et al. 2019).
+    #[arg(long)]
+    pub network: bool,
+    /// The sides of the network's tiles, in the unit of the coordinates; without places it learns by the state's key alone
+    /// [default: 1, 3 and 9 times --tile-size].
+    #[arg(long, value_delimiter = ',')]
+    pub network_tiles: Vec<f64>,
+    /// Steps of the network, of 64 transitions each.
+    #[arg(long, default_value_t = 20_000)]
+    pub steps: u64,
+    /// The weight of the bound of the network's Lipschitz constant.
+    #[arg(long, default_value_t = 1e-4)]
+    pub lipschitz: f64,
+    /// What the network's draws depend on.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Steps from checkpoint to checkpoint.
+    #[arg(long, default_value_t = 1_000)]
+    pub checkpoint_steps: u64,
 }
 
 const TRAIN_VALUE_HELP: &str = "\
 The discount, its unit, the tile size and the order of the key's columns must be those of the step that is to load the
 file. Rows that make no transition are counted by reason and left out. Transitions are taken in the order of the file, and
-the same file gives the same bytes. A run that is broken off leaves no file and begins anew: the programming is one pass.";
+the same file gives the same bytes. A run that is broken off leaves no file. Without --network it begins anew, for the
+programming is one pass; with it, it goes on from its last checkpoint, OUT.checkpoint, which the same command finds, and
+ends with the bytes of a run that was never broken off. The checkpoint goes when the value function is there.
+
+A network knows every cell the file names in every slot; dynamic programming knows what was recorded.";
 
 /// `thalweg bench`.
 #[derive(Debug, Args)]

@@ -6,8 +6,8 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::time::Duration;
 
 use types::Epoch;
-use ureq::Agent;
 use ureq::http::Response;
+use ureq::{Agent, RequestBuilder};
 
 /// Rows asked for at a time.
 const PAGE_ROWS: u32 = 10_000;
@@ -73,8 +73,7 @@ pub fn print_views(epoch: Epoch, views: &[ViewLine], out: &mut dyn Write) -> io:
 }
 
 /// `thalweg views`: every view with its rows and digest.
-pub fn views(base: &str, out: &mut dyn Write) -> Result<(), Error> {
-    let client = Client::new(base);
+pub fn views(client: &Client, out: &mut dyn Write) -> Result<(), Error> {
     let mut response = client.get("/v1/views", &[])?;
     let list: serde_json::Value =
         serde_json::from_reader(response.body_mut().as_reader()).map_err(|e| client.broken(e))?;
@@ -95,8 +94,13 @@ pub fn views(base: &str, out: &mut dyn Write) -> Result<(), Error> {
 }
 
 /// `thalweg get VIEW KEY…`: one row as a JSON object on a line.
-pub fn get(base: &str, view: &str, key: &[String], as_of: Option<Epoch>, out: &mut dyn Write) -> Result<(), Error> {
-    let client = Client::new(base);
+pub fn get(
+    client: &Client,
+    view: &str,
+    key: &[String],
+    as_of: Option<Epoch>,
+    out: &mut dyn Write,
+) -> Result<(), Error> {
     // As JSON, so that no cell can be taken for something else.
     let cells = serde_json::to_string(key).expect("strings are JSON");
     let mut query = format!("?key={}", encode(&cells));
@@ -112,20 +116,33 @@ pub fn get(base: &str, view: &str, key: &[String], as_of: Option<Epoch>, out: &m
 }
 
 /// `thalweg dump`: every row of a view at one epoch, in key order, one JSON object a line. Gives the epoch.
-pub fn dump(base: &str, view: &str, as_of: Option<Epoch>, out: &mut dyn Write) -> Result<Epoch, Error> {
+pub fn dump(client: &Client, view: &str, as_of: Option<Epoch>, out: &mut dyn Write) -> Result<Epoch, Error> {
     let as_of = as_of.map(|e| format!("&as_of={e}")).unwrap_or_default();
-    Client::new(base).pages(&format!("/v1/views/{}?limit={PAGE_ROWS}{as_of}", encode(view)), out)
+    client.pages(&format!("/v1/views/{}?limit={PAGE_ROWS}{as_of}", encode(view)), out)
 }
 
 /// `thalweg faults`: every fault, one JSON object a line. Gives the epoch.
-pub fn faults(base: &str, source: Option<&str>, reason: Option<&str>, out: &mut dyn Write) -> Result<Epoch, Error> {
+pub fn faults(
+    client: &Client,
+    source: Option<&str>,
+    reason: Option<&str>,
+    out: &mut dyn Write,
+) -> Result<Epoch, Error> {
     let mut path = format!("/v1/faults?limit={PAGE_ROWS}");
     for (name, value) in [("source", source), ("reason", reason)] {
         if let Some(value) = value {
             path.push_str(&format!("&{name}={}", encode(value)));
         }
     }
-    Client::new(base).pages(&path, out)
+    client.pages(&path, out)
+}
+
+/// `thalweg checkpoint NAME`: has the daemon copy its store. Gives an epoch the copy surely has.
+pub fn checkpoint(client: &Client, name: &str) -> Result<Epoch, Error> {
+    let mut response = client.post(&format!("/v1/checkpoints/{}", encode(name)))?;
+    let answer = response.body_mut().read_to_vec().map_err(|e| client.broken(e))?;
+    let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
+    Ok(answer["epoch"].as_u64().unwrap_or_default())
 }
 
 /// Where a tail begins.
@@ -144,13 +161,12 @@ pub enum TailFrom {
 /// A connection that breaks is taken up again where it broke: no change is missed or printed twice. Ends after
 /// `changes_max` of them; without it, only with an error: the daemon refuses, or the output is closed.
 pub fn tail(
-    base: &str,
+    client: &Client,
     view: &str,
     from: TailFrom,
     changes_max: Option<u64>,
     out: &mut dyn Write,
 ) -> Result<(), Error> {
-    let client = Client::new(base);
     let (query, last_id) = match from {
         TailFrom::Now => ("", None),
         TailFrom::Snapshot => ("?from=snapshot", None),
@@ -226,25 +242,49 @@ impl Tail {
 
 const NDJSON: &str = "application/x-ndjson";
 
-struct Client {
+/// A running daemon, to be asked.
+pub struct Client {
     base: String,
     agent: Agent,
+    /// The header `Authorization`.
+    authorization: Option<String>,
 }
 
 impl Client {
-    fn new(base: &str) -> Client {
+    /// The daemon at `base`, `[http://]HOST:PORT`, which is sent the token with every request. The error says that the
+    /// token cannot be sent, and does not repeat it.
+    pub fn new(base: &str, token: Option<&str>) -> Result<Client, String> {
+        if token.is_some_and(|t| t.is_empty() || !t.bytes().all(|b| b.is_ascii_graphic())) {
+            return Err("the token is empty or has characters other than visible ASCII".into());
+        }
         let base = base.trim_end_matches('/');
         let base = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
         let config = Agent::config_builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(5)));
-        Client { base, agent: config.build().new_agent() }
+        let authorization = token.map(|t| format!("Bearer {t}"));
+        Ok(Client { base, agent: config.build().new_agent(), authorization })
     }
 
     fn get(&self, path: &str, headers: &[(&str, &str)]) -> Result<Response<ureq::Body>, Error> {
-        let mut request = self.agent.get(format!("{}{path}", self.base));
+        let mut request = self.with_token(self.agent.get(format!("{}{path}", self.base)));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let mut response = request.call().map_err(|e| self.broken(e))?;
+        self.unless_refused(request.call())
+    }
+
+    fn post(&self, path: &str) -> Result<Response<ureq::Body>, Error> {
+        self.unless_refused(self.with_token(self.agent.post(format!("{}{path}", self.base))).send_empty())
+    }
+
+    fn with_token<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.authorization {
+            Some(value) => request.header("authorization", value),
+            None => request,
+        }
+    }
+
+    fn unless_refused(&self, answer: Result<Response<ureq::Body>, ureq::Error>) -> Result<Response<ureq::Body>, Error> {
+        let mut response = answer.map_err(|e| self.broken(e))?;
         if response.status().is_success() {
             return Ok(response);
         }

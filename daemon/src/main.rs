@@ -2,10 +2,12 @@
 
 mod arguments;
 mod check;
+mod checkpoint;
 mod crash;
 mod progress;
 mod run;
 mod telemetry;
+mod token;
 mod train;
 
 use std::io::{self, BufWriter, Write};
@@ -13,7 +15,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use daemon::{client, offline};
+use daemon::client::{self, Client};
+use daemon::offline;
 
 use crate::arguments::{Arguments, Command};
 
@@ -67,21 +70,24 @@ fn main() -> ExitCode {
         Command::Views(a) => read(&a.store, client::views, offline::views),
         Command::Get(a) => read(
             &a.store,
-            |url, out| client::get(url, &a.view, &a.key, a.as_of, out),
+            |daemon, out| client::get(daemon, &a.view, &a.key, a.as_of, out),
             |data, out| offline::get(data, &a.view, &a.key, a.as_of, out),
         ),
         Command::Dump(a) => read(
             &a.store,
-            |url, out| client::dump(url, &a.view, a.as_of, out).map(drop),
+            |daemon, out| client::dump(daemon, &a.view, a.as_of, out).map(drop),
             |data, out| offline::dump(data, &a.view, a.as_of, out).map(drop),
         ),
         Command::Tail(a) => tail(&a),
         Command::Faults(a) => read(
             &a.store,
-            |url, out| client::faults(url, a.source.as_deref(), a.reason.as_deref(), out).map(drop),
+            |daemon, out| client::faults(daemon, a.source.as_deref(), a.reason.as_deref(), out).map(drop),
             |data, out| offline::faults(data, a.source.as_deref(), a.reason.as_deref(), out).map(drop),
         ),
         Command::Verify(a) => check::verify(&a),
+        Command::Checkpoint(a) => checkpoint::checkpoint(&a),
+        Command::Restore(a) => checkpoint::restore(&a),
+        Command::Token(a) => token::token(&a),
         Command::Train(a) => train::train(&a),
         Command::Bench(a) => check::bench(&a),
         Command::Manual(a) => check::manual(&a),
@@ -98,7 +104,7 @@ fn main() -> ExitCode {
 /// A command that prints what a running daemon or a stopped store has.
 fn read(
     from: &arguments::From,
-    online: impl Fn(&str, &mut dyn Write) -> Result<(), client::Error>,
+    online: impl Fn(&Client, &mut dyn Write) -> Result<(), client::Error>,
     offline: impl Fn(&Path, &mut dyn Write) -> Result<(), offline::Error>,
 ) -> Result<(), Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
@@ -107,9 +113,14 @@ fn read(
             offline::Error::Output(e) => Failure::output(&e),
             e => Failure::broken(e),
         }),
-        None => online(&from.url, &mut out).map_err(Failure::asking),
+        None => asked(&from.url).and_then(|daemon| online(&daemon, &mut out).map_err(Failure::asking)),
     };
     result.and_then(|()| out.flush().map_err(|e| Failure::output(&e))).or_else(Failure::unless_closed)
+}
+
+/// The daemon at a URL, asked with the token of the environment.
+fn asked(url: &str) -> Result<Client, Failure> {
+    Client::new(url, run::variable("THALWEG_TOKEN").as_deref()).map_err(Failure::usage)
 }
 
 fn tail(arguments: &arguments::Tail) -> Result<(), Failure> {
@@ -118,7 +129,8 @@ fn tail(arguments: &arguments::Tail) -> Result<(), Failure> {
         None if arguments.snapshot => client::TailFrom::Snapshot,
         None => client::TailFrom::Now,
     };
+    let daemon = asked(&arguments.url)?;
     let mut out = io::stdout().lock();
-    let result = client::tail(&arguments.url, &arguments.view, start, arguments.changes, &mut out);
+    let result = client::tail(&daemon, &arguments.view, start, arguments.changes, &mut out);
     result.map_err(Failure::asking).or_else(Failure::unless_closed)
 }

@@ -16,6 +16,7 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
     telemetry::start(arguments.log, variable("THALWEG_LOG"));
     let crash = Crash::parse(variable("THALWEG_CRASH").as_deref()).map_err(Failure::usage)?;
     let plan = Arc::new(load(&arguments.file)?);
+    let tokens = tokens(arguments)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -57,11 +58,12 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
             tracing::info!(%address, "serving http://{address}");
         }
         let handle = handle.clone();
+        let options = api::Options { tokens, ..api::Options::default() };
         runtime.spawn(async move {
             let shutdown = async {
                 let _ = closed.await;
             };
-            api::serve(handle, listener, shutdown, api::Options::default()).await
+            api::serve(handle, listener, shutdown, options).await
         })
     });
     let signal = handle.clone();
@@ -95,6 +97,22 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     store.close();
     result.map_err(Failure::broken)
+}
+
+/// Who may ask. An address that others reach is served to those with a token, or to everyone if one says so.
+fn tokens(arguments: &Run) -> Result<Option<Arc<api::Tokens>>, Failure> {
+    let Some(file) = &arguments.tokens else {
+        return match arguments.listen.0 {
+            Some(address) if !address.ip().is_loopback() && !arguments.listen_without_auth => {
+                Err(Failure::usage(format!(
+                    "{address} can be reached from other machines: give `--tokens FILE` (`thalweg token` makes one), or \
+                     `--listen-without-auth` to serve whoever comes"
+                )))
+            }
+            _ => Ok(None),
+        };
+    };
+    api::Tokens::open(file).map(|tokens| Some(Arc::new(tokens))).map_err(Failure::usage)
 }
 
 async fn wait_for_signal() {

@@ -3,19 +3,24 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::csv::ReaderBuilder;
 use arrow::csv::reader::Format;
 use arrow::datatypes::{DataType, Field, Schema};
+use operators::td_value::artefact::Artefact;
 use operators::td_value::calendar;
 use operators::td_value::cell_name;
+use operators::td_value::fit::Fitting;
 use operators::td_value::train::{Record, Trainer, Training};
 use types::Value;
 
 use crate::Failure;
 use crate::arguments::{Train, TrainValue};
+use crate::crash::Crash;
+use crate::run::variable;
 
 /// Rows between two progress lines.
 const ROWS: usize = 65_536;
@@ -23,10 +28,11 @@ const ROWS: usize = 65_536;
 /// `thalweg train`.
 pub fn train(arguments: &Train) -> Result<(), Failure> {
     let Train::Value(value) = arguments;
-    train_value(value)
+    let crash = Crash::parse(variable("THALWEG_CRASH").as_deref()).map_err(Failure::usage)?;
+    train_value(value, &crash)
 }
 
-fn train_value(a: &TrainValue) -> Result<(), Failure> {
+fn train_value(a: &TrainValue, crash: &Crash) -> Result<(), Failure> {
     let offset = calendar::utc_offset(&a.utc_offset)
         .ok_or_else(|| Failure::usage(format!("--utc-offset: `{}` is neither +HH:MM nor -HH:MM", a.utc_offset)))?;
     let is_rate = (0.0..=1.0).contains(&a.gamma) && a.unit_secs > 0.0 && a.unit_secs.is_finite();
@@ -46,7 +52,10 @@ fn train_value(a: &TrainValue) -> Result<(), Failure> {
         offset,
         spread: a.spread,
     };
-    let mut trainer = Trainer::new(training);
+    let mut trainer = match fitting(a)? {
+        Some(fitting) => Trainer::of_network(training, fitting),
+        None => Trainer::new(training),
+    };
     let mut refused: BTreeMap<&'static str, u64> = BTreeMap::new();
     let failed = |e: &dyn std::fmt::Display| Failure::usage(format!("{}: {e}", a.input.display()));
     let open = || File::open(&a.input).map_err(|e| failed(&e));
@@ -68,15 +77,18 @@ fn train_value(a: &TrainValue) -> Result<(), Failure> {
         read += rows.num_rows() as u64;
         progress(&format!("{read} rows of {size} bytes read, {} transitions", trainer.len()));
     }
-    progress(&format!("{} transitions: dynamic programming over slots of {} s", trainer.len(), a.slot_secs));
-    let artefact = trainer.learn();
-    let bytes = artefact.bytes();
-    // Whole or not at all: a file that is half written would be refused, but would have replaced a good one.
-    let part = a.out.with_extension("part");
-    let written = File::create(&part)
-        .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&part, &a.out));
-    written.map_err(|e| Failure::broken(format!("{}: {e}", a.out.display())))?;
+    let artefact = if a.network {
+        learn(a, &trainer, crash)?
+    } else {
+        progress(&format!("{} transitions: dynamic programming over slots of {} s", trainer.len(), a.slot_secs));
+        trainer.learn()
+    };
+    write(&a.out, &artefact.bytes(), || ())?;
+    crash.pass("artefact");
+    if a.network && checkpoint(a).exists() {
+        std::fs::remove_file(checkpoint(a))
+            .map_err(|e| Failure::broken(format!("{}: {e}", checkpoint(a).display())))?;
+    }
     if std::io::stderr().is_terminal() {
         eprintln!();
     }
@@ -91,6 +103,86 @@ fn train_value(a: &TrainValue) -> Result<(), Failure> {
     );
     refused.iter().for_each(|(reason, count)| println!("refused: {reason} {count}"));
     Ok(())
+}
+
+/// How a network is to be learned, if one is.
+fn fitting(a: &TrainValue) -> Result<Option<Fitting>, Failure> {
+    if !a.network {
+        let is_idle = a.network_tiles.is_empty();
+        return if is_idle { Ok(None) } else { Err(Failure::usage("--network-tiles is for --network")) };
+    }
+    let sizes = match a.tile_size {
+        Some(size) if a.network_tiles.is_empty() => [1.0, 3.0, 9.0].map(|times| times * size).to_vec(),
+        _ => a.network_tiles.clone(),
+    };
+    let places = (a.place.len(), a.next_place.len());
+    if places != if sizes.is_empty() { (0, 0) } else { (2, 2) } {
+        let message =
+            "--network-tiles needs --place and --next-place, of two columns each, and these need it (or --tile-size)";
+        return Err(Failure::usage(message));
+    }
+    let is_good = sizes.len() <= 16 && sizes.iter().all(|s| *s > 0.0 && s.is_finite());
+    if !is_good || !(0.0..=1e6).contains(&a.lipschitz) || a.steps == 0 || a.checkpoint_steps == 0 {
+        return Err(Failure::usage(
+            "--network-tiles are at most 16 and more than 0, as are --steps and --checkpoint-steps; --lipschitz is from 0 on",
+        ));
+    }
+    Ok(Some(Fitting { sizes, steps: a.steps, lipschitz: a.lipschitz, seed: a.seed }))
+}
+
+/// Learns by a network, from the last checkpoint on.
+fn learn(a: &TrainValue, trainer: &Trainer, crash: &Crash) -> Result<Artefact, Failure> {
+    let mut fit = trainer.fit().expect("it was made for a network");
+    let at = checkpoint(a);
+    match std::fs::read(&at) {
+        Ok(bytes) => {
+            let resumed = fit.resume(&bytes);
+            resumed.map_err(|e| Failure::usage(format!("{}: {e}; remove it to begin anew", at.display())))?;
+            progress(&format!("going on from step {} of {}", fit.step(), a.steps));
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(Failure::usage(format!("{}: {e}", at.display()))),
+    }
+    while !fit.is_over() {
+        fit.run(a.checkpoint_steps - fit.step() % a.checkpoint_steps);
+        write(&at, &fit.checkpoint(), || crash.pass("checkpoint_written"))?;
+        crash.pass("checkpoint");
+        let (error, bound) = fit.figures();
+        progress(&format!(
+            "{} step {} of {}, mean squared error {error:.4}, Lipschitz bound {bound:.4}",
+            bar(fit.step(), a.steps),
+            fit.step(),
+            a.steps
+        ));
+    }
+    Ok(trainer.learned(&fit))
+}
+
+fn bar(done: u64, of: u64) -> String {
+    let full = (20 * done / of.max(1)) as usize;
+    format!("[{}{}] {:3} %", "#".repeat(full), " ".repeat(20 - full), 100 * done / of.max(1))
+}
+
+/// The checkpoint stands beside what it is for.
+fn checkpoint(a: &TrainValue) -> PathBuf {
+    beside(&a.out, ".checkpoint")
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Writes a file whole or not at all: one that is half written would be refused, but would have replaced a good one.
+fn write(path: &Path, bytes: &[u8], before_it_counts: impl FnOnce()) -> Result<(), Failure> {
+    let part = beside(path, ".part");
+    let written =
+        File::create(&part).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all())).and_then(|()| {
+            before_it_counts();
+            std::fs::rename(&part, path)
+        });
+    written.map_err(|e| Failure::broken(format!("{}: {e}", path.display())))
 }
 
 fn progress(line: &str) {

@@ -346,7 +346,7 @@ fn commands_print_the_same_whether_the_daemon_runs_or_not() {
     let lines: String = (0..12_345).map(|i| format!("{{\"id\":{},\"v\":\"v\\\"{i}\"}}\n", i * 7919 % 20_000)).collect();
     let pushed = daemon.push("items", &[NDJSON], &format!("{lines}bad\n")).1;
     daemon.get(&format!("/v1/views/copy?limit=1&min_epoch={}", pushed["epoch"]));
-    let base = daemon.base().to_owned();
+    let asked = client::Client::new(daemon.base(), None).unwrap();
     let printed = |print: &dyn Fn(&mut Vec<u8>)| {
         let mut out = Vec::new();
         print(&mut out);
@@ -354,20 +354,20 @@ fn commands_print_the_same_whether_the_daemon_runs_or_not() {
     };
     let key = ["7919".to_owned()];
     let running = [
-        printed(&|out| _ = client::dump(&base, "copy", None, out).unwrap()),
-        printed(&|out| client::get(&base, "copy", &key, None, out).unwrap()),
-        printed(&|out| _ = client::faults(&base, Some("items"), None, out).unwrap()),
+        printed(&|out| _ = client::dump(&asked, "copy", None, out).unwrap()),
+        printed(&|out| client::get(&asked, "copy", &key, None, out).unwrap()),
+        printed(&|out| _ = client::faults(&asked, Some("items"), None, out).unwrap()),
     ];
-    let views = printed(&|out| client::views(&base, out).unwrap());
+    let views = printed(&|out| client::views(&asked, out).unwrap());
     assert_eq!(running[0].lines().count(), 12_345);
     assert_eq!(running[1], "{\"id\":7919,\"v\":\"v\\\"1\"}\n");
     assert_eq!(running[2].lines().count(), 1);
     assert!(matches!(
-        client::get(&base, "copy", &["-1".to_owned()], None, &mut Vec::new()),
+        client::get(&asked, "copy", &["-1".to_owned()], None, &mut Vec::new()),
         Err(client::Error::NoRow { .. })
     ));
     assert!(
-        client::dump(&base, "cpy", None, &mut Vec::new()).unwrap_err().to_string().contains("did you mean `copy`?")
+        client::dump(&asked, "cpy", None, &mut Vec::new()).unwrap_err().to_string().contains("did you mean `copy`?")
     );
     assert!(offline::views(daemon.folder.path(), &mut Vec::new()).unwrap_err().to_string().contains("in use"));
     daemon.stop();
@@ -389,10 +389,10 @@ fn a_tail_prints_every_change_once_though_the_daemon_restarts() {
     let mut daemon = Daemon::start(api::Options::default());
     let port = daemon.base().rsplit(':').next().unwrap().parse::<u16>().unwrap();
     daemon.push("items", &[NDJSON], "{\"id\":1,\"v\":\"a\"}\n{\"id\":2,\"v\":\"b\"}\n");
-    let base = daemon.base().to_owned();
+    let asked = client::Client::new(daemon.base(), None).unwrap();
     let tail = std::thread::spawn(move || {
         let mut out = Vec::new();
-        client::tail(&base, "copy", client::TailFrom::Snapshot, Some(4), &mut out)
+        client::tail(&asked, "copy", client::TailFrom::Snapshot, Some(4), &mut out)
             .map(|()| String::from_utf8(out).unwrap())
     });
     // The first two must have been seen before the daemon goes: the subscription stands.

@@ -13,10 +13,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("engine", &["types", "storage"]),
     ("operators", &["types", "engine", "storage"]),
     ("api", &["types", "storage", "engine"]),
-    ("daemon", &["types", "storage", "engine", "operators", "api", "bench"]),
+    ("daemon", &["types", "storage", "engine", "operators", "api", "bench", "city"]),
     ("examples", &["types", "storage", "engine", "operators", "api"]),
     ("testkit", &["types", "storage", "engine"]),
-    ("bench", &["types", "storage", "engine", "operators", "api", "examples"]),
+    ("bench", &["types", "storage", "engine", "operators", "api", "examples", "city"]),
     ("city", &["operators"]),
 ];
 

@@ -11,10 +11,11 @@ use testkit::{compare_with_committed, recorded_data};
 use types::{RowCodec, fault_schema};
 
 /// The example pipelines, from `examples/`.
-const PIPELINES: [&str; 8] = [
+const PIPELINES: [&str; 9] = [
     "city/pipeline.toml",
     "cluster_auction/google_trace.toml",
     "cluster_auction/pipeline.toml",
+    "dispatch/pipeline.toml",
     "market_features/binance.toml",
     "market_features/lobster.toml",
     "market_features/pipeline.toml",

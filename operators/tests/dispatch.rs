@@ -43,13 +43,7 @@ struct Step {
 
 impl Step {
     fn new(options: &str) -> Step {
-        let mut text = "name = \"p\"\n".to_owned();
-        for (name, columns) in SOURCES {
-            text += &format!(
-                "[sources.{name}]\ntype = \"file\"\npath = \"x.csv\"\nformat = \"csv\"\nevent_time = \"at\"\ncolumns = {{ {columns} }}\n"
-            );
-        }
-        text += &format!("[steps.it]\n{options}");
+        let text = format!("{}[steps.it]\n{options}", sources());
         let plan = engine::pipeline::load(std::path::Path::new("p.toml"), &text, &|_| None, &operators::catalogue());
         let mut plan = plan.unwrap_or_else(|problems| panic!("{problems}\n{text}"));
         let schemas = plan.sources.iter().map(|s| (s.name.clone(), s.schema.clone())).collect();
@@ -123,6 +117,17 @@ impl Step {
     }
 }
 
+/// A pipeline without steps.
+fn sources() -> String {
+    let mut text = "name = \"p\"\n".to_owned();
+    for (name, columns) in SOURCES {
+        text += &format!(
+            "[sources.{name}]\ntype = \"file\"\npath = \"x.csv\"\nformat = \"csv\"\nevent_time = \"at\"\ncolumns = {{ {columns} }}\n"
+        );
+    }
+    text
+}
+
 fn s(text: &str) -> Value {
     Value::Str(text.to_owned())
 }
@@ -170,6 +175,57 @@ fn weights_are_those_computed_by_hand() {
     let bare =
         "policy = \"v1d3\"\ncompletion = \"certain\"\ngamma = 0.5\ncounts_pickup = false\ndiscount_unit_secs = 1200";
     near(weight(bare, VALUED), 6.0 + 0.5 * 5.0 - 2.0);
+    // 300 m are two thirds of the way from 100 m to 400 m; before the first point and beyond the last it is theirs.
+    let curve = |at: &str, cancels: &str| {
+        let bare = "policy = \"myopic\"\ncompletion = \"curve\"\n";
+        weight(&format!("{bare}cancel_at_m = {at}\ncancel_probability = {cancels}"), "")
+    };
+    near(curve("[100, 400, 500]", "[0.1, 0.4, 1]"), 0.7 * 6.0);
+    near(curve("[300.5, 400]", "[0.1, 0.4]"), 0.9 * 6.0);
+    near(curve("[0, 300]", "[0.1, 0.4]"), 0.6 * 6.0);
+    near(curve("[5]", "[0.25]"), 0.75 * 6.0);
+}
+
+#[test]
+fn every_mistake_of_a_curve_is_told() {
+    let told = |options: &str| {
+        let text = format!("{}[steps.it]\n{DISPATCH}policy = \"myopic\"\n{options}", sources());
+        let plan = engine::pipeline::load(std::path::Path::new("p.toml"), &text, &|_| None, &operators::catalogue());
+        plan.map(|_| ()).unwrap_err().to_string()
+    };
+    let all = told("completion = \"curve\"\ncancel_at_m = [-1, \"x\", nan]\ncancel_probability = 1.5\nkeep_secs = 0");
+    for part in ["found -1", "found a string", "found NaN", "found 1.5", "`keep_secs` must be"] {
+        assert!(all.contains(part), "{part} is not in\n{all}");
+    }
+    assert!(told("completion = \"curve\"\ncancel_at_m = [1]").contains("`cancel_probability` is missing"));
+    assert!(told("completion = \"curve\"\ncancel_at_m = [1]\ncancel_probability = []").contains("as many"));
+    assert!(told("completion = \"curve\"\ncancel_at_m = [2, 2]\ncancel_probability = [0, 0]").contains("ascend"));
+    assert!(told("cancel_at_m = [1]\ncancel_probability = [0]").contains("is for `completion = \"curve\"`"));
+}
+
+#[test]
+fn decisions_that_are_over_go_when_their_time_has_passed() {
+    let mut step = Step::new(&format!("{DISPATCH}policy = \"nearest\"\nkeep_secs = 100"));
+    step.driver(1.0, "d", "online", 0.0, "a");
+    step.driver(1.0, "e", "online", 1000.0, "a");
+    step.order(1.0, "short", 5.0, "b", [1.0, 60.0, 5.0]);
+    step.order(1.0, "long", 1005.0, "b", [1.0, 60.0, 5.0]);
+    step.pass(3.0);
+    step.driver(50.0, "d", "free", 0.0, "a");
+    step.driver(102.0, "d", "position", 0.0, "a");
+    assert_eq!(step.decisions().len(), 2, "decided at 2 s, it is 100 s old and no older");
+    step.driver(102.5, "d", "position", 0.0, "a");
+    assert_eq!(step.decisions().iter().map(|d| d.0.as_str()).collect::<Vec<_>>(), ["long"], "that one is served still");
+    step.driver(200.0, "e", "offline", 0.0, "a");
+    assert_eq!(step.decisions().len(), 1);
+    // An event that is refused passes time as well.
+    step.driver(200.1, "e", "busy", 0.0, "a");
+    assert!(step.decisions().is_empty());
+    assert_eq!(step.views[1].len(), 2, "the stream keeps them");
+    step.order(300.0, "short", 5.0, "b", [1.0, 60.0, 5.0]);
+    step.driver(303.0, "d", "free", 0.0, "a");
+    step.pass(1e6);
+    assert_eq!(step.decisions().len(), 1, "time alone takes nothing: the market's events do");
 }
 
 #[test]
@@ -230,6 +286,14 @@ fn what_cannot_be_is_refused() {
     }
     step.event("orders", 1.0, &[("order", s("o")), ("event", s("cancelled"))]);
     step.value(1.0, "a", f64::INFINITY);
+    // Nobody, nothing, nowhere: cells that are not given are null.
+    step.event("drivers", 1.0, &[("event", s("online")), ("x", f(0.0)), ("y", f(0.0)), ("zone", s("a"))]);
+    step.event("orders", 1.0, &[("event", s("cancelled"))]);
+    let here = [("x", f(0.0)), ("y", f(0.0))];
+    step.event("drivers", 1.0, &[&here[..], &[("driver", s("e")), ("event", s("online"))]].concat());
+    let amounts = [("reward", f(1.0)), ("secs", f(1.0)), ("patience", f(1.0))];
+    step.event("orders", 1.0, &[&here[..], &amounts, &[("order", s("o")), ("event", s("created"))]].concat());
+    step.event("values", 1.0, &[("value", f(1.0))]);
     let reasons = [
         "driver_offline",
         "duplicate_event",
@@ -243,8 +307,14 @@ fn what_cannot_be_is_refused() {
         "bad_patience",
         "unknown_order",
         "bad_value",
+        "null_driver",
+        "null_order",
+        "bad_cell",
+        "bad_cell",
+        "bad_cell",
     ];
     assert_eq!(step.faults, reasons);
+    assert!(step.views[2].is_empty() && step.views[3].len() == 1, "they change nothing");
 }
 
 #[test]

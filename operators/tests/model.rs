@@ -244,7 +244,8 @@ fn td_value_drawn_to_an_offline_function() {
         names.sort();
         let values: Vec<f64> =
             (0..3 * names.len()).map(|i| if i % 5 == 3 { f64::NAN } else { i as f64 * 1.75 - 4.0 }).collect();
-        let artefact = Artefact { fits: fits(tile, 0.9, 2.0), slot: 1_500, slots: 3, names, values };
+        let artefact =
+            Artefact { fits: fits(tile, 0.9, 2.0), made: String::new(), slot: 1_500, slots: 3, names, values };
         let path = folder.path().join(name);
         std::fs::write(&path, artefact.bytes()).unwrap();
         let points = "change_points = [{ times = [\"00:00:00.001010\", \"00:00:00.002\", \"00:00:00.003018\"], keep = 0.2, \

@@ -202,12 +202,24 @@ fn every_mistake_is_told() {
          change_points = [{ times = [\"25:00\"], keep = 2, typo = 1 }, { times = \"12:00\", keep = 0, days = \"x\" }]\n",
     )
     .unwrap_err();
-    let expected =
-        ["`alpha` is 2", "`alpha_power`", "`8` is no offset", "`tile_size`", "`place` must", "`keep` is 2", "`x`"];
+    let expected = [
+        "`alpha` is 2",
+        "`alpha_power`",
+        "`8` is no offset",
+        "`tile_size`",
+        "`place` must",
+        "`keep` is 2",
+        "`x`",
+        "unknown key `typo`",
+    ];
     for part in expected {
         assert!(told.contains(part), "{part} is not in\n{told}");
     }
     let told = load("alpha = 1\nchange_points = [{ times = \"12:00\", keep = 0.5, typo = 1 }]\n").unwrap_err();
     assert!(told.contains("typo"), "{told}");
+    let told = load("alpha = 1\nchange_points = [{ times = \"25:00\", keep = 2, dyas = \"mon\" }]\n").unwrap_err();
+    for part in ["`25:00` is no time", "`keep` is 2", "unknown key `dyas`"] {
+        assert!(told.contains(part), "{part} is not in\n{told}");
+    }
     assert!(load("alpha = 1\nchange_points = [{ times = \"12:00\", keep = 0, to = \"offline\" }]\n").is_err());
 }

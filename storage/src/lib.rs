@@ -24,6 +24,7 @@
 
 mod applier;
 mod changes;
+mod checkpoint;
 mod error;
 mod format;
 mod journal;

@@ -37,10 +37,10 @@ use crate::{Consequence, Error, Options, RelationId, RelationInfo, RelationKind,
 const MEMTABLE_BYTES: usize = 16 << 20;
 const WAL_BYTES_MAX: u64 = 256 << 20;
 
-const FORMAT_FILE: &str = "format";
+pub(crate) const FORMAT_FILE: &str = "format";
 const FORMAT_WORD: &str = "thalweg store ";
 const LOCK_FILE: &str = "lock";
-const HIGH_WATER_FILE: &str = "high-water";
+pub(crate) const HIGH_WATER_FILE: &str = "high-water";
 /// The record of the store's identity in `meta`.
 const IDENTITY: &str = "identity";
 
@@ -55,7 +55,7 @@ pub(crate) fn staging(path: &Path) -> PathBuf {
 }
 
 /// Where the changes of large epochs are.
-fn segments(path: &Path) -> PathBuf {
+pub(crate) fn segments(path: &Path) -> PathBuf {
     path.join("changes")
 }
 

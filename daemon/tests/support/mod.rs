@@ -374,8 +374,13 @@ impl Daemon {
 
     /// Waits until it takes records.
     pub fn ready(&self) {
+        self.ready_for(None);
+    }
+
+    /// The same, asked with a token.
+    pub fn ready_for(&self, token: Option<&str>) {
         for _ in 0..1000 {
-            if get(&format!("{}/healthz/ready", self.url)).is_ok_and(|(status, _)| status == 200) {
+            if get_with(&format!("{}/healthz/ready", self.url), token).is_ok_and(|(status, _)| status == 200) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -403,7 +408,17 @@ pub fn free_port() -> u16 {
 
 /// A GET: status and body.
 pub fn get(url: &str) -> Result<(u16, String), String> {
-    answer(agent().get(url).call())
+    get_with(url, None)
+}
+
+/// The same with a token.
+pub fn get_with(url: &str, token: Option<&str>) -> Result<(u16, String), String> {
+    let request = agent().get(url);
+    let request = match token {
+        Some(token) => request.header("Authorization", format!("Bearer {token}")),
+        None => request,
+    };
+    answer(request.call())
 }
 
 /// A POST of a body with headers: status and body.

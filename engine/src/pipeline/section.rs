@@ -24,16 +24,32 @@ pub struct Section<'a> {
     failed: Cell<bool>,
     /// A section opened by a reader: looks after its unknown keys itself.
     inner: bool,
+    /// Every key has been asked for, mistakes or not.
+    whole: bool,
 }
 
 impl<'a> Section<'a> {
     pub(super) fn new(reading: &'a Reading, name: String, at: usize, table: &'a Table) -> Section<'a> {
-        Section { reading, name, at, table, asked: RefCell::default(), failed: Cell::new(false), inner: false }
+        Section {
+            reading,
+            name,
+            at,
+            table,
+            asked: RefCell::default(),
+            failed: Cell::new(false),
+            inner: false,
+            whole: false,
+        }
     }
 
     /// The dotted name, e.g. `steps.match`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Says that every key this reader knows has been asked for, so that any other is unknown even if mistakes were found.
+    pub fn asked_for_all(&mut self) {
+        self.whole = true;
     }
 
     /// Whether the key is there, whatever it has.
@@ -106,6 +122,39 @@ impl<'a> Section<'a> {
             }
         }
         (ints.len() == list.len()).then_some(ints)
+    }
+
+    /// A list of floats of a range, or one alone; integers will do.
+    pub fn floats_in(&mut self, key: &'static str, range: RangeInclusive<f64>) -> Option<Vec<f64>> {
+        let node = self.node(key)?;
+        let list = match &node.value {
+            Value::Int(_) | Value::Float(_) => std::slice::from_ref(node),
+            Value::List(list) => list.as_slice(),
+            _ => return self.wrong(key, node, "a list of numbers"),
+        };
+        let (low, high) = (range.start(), range.end());
+        let mut floats = Vec::new();
+        for item in list {
+            let number = match &item.value {
+                Value::Int(v) => *v as f64,
+                Value::Float(v) => *v,
+                Value::Broken => {
+                    self.pass_over();
+                    continue;
+                }
+                other => {
+                    let shape = other.shape();
+                    self.report(item.at, &format!("`{key}` must be a list of numbers, found {shape} in it"));
+                    continue;
+                }
+            };
+            if range.contains(&number) {
+                floats.push(number);
+            } else {
+                self.report(item.at, &format!("`{key}` must hold numbers between {low} and {high}, found {number}"));
+            }
+        }
+        (floats.len() == list.len()).then_some(floats)
     }
 
     /// A finite float; an integer will do.
@@ -453,8 +502,9 @@ impl<'a> Section<'a> {
 
 impl Drop for Section<'_> {
     fn drop(&mut self) {
-        // A reader that met a mistake may have stopped before it asked for everything.
-        if self.inner && !self.failed() && !std::thread::panicking() {
+        // A reader that met a mistake may have stopped before it asked for everything; one that says it has not is told of
+        // unknown keys whatever else is wrong.
+        if self.inner && (!self.failed() || self.whole) && !std::thread::panicking() {
             self.finish(&[], true);
         }
     }

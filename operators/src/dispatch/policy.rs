@@ -26,6 +26,14 @@ pub enum Completion {
         /// The probabilities.
         cancels: Vec<f64>,
     },
+    /// Cancels with these probabilities at these distances; in between linear, before the first and beyond the last
+    /// constant.
+    Points {
+        /// Metres, ascending.
+        at_m: Vec<f64>,
+        /// The probabilities, as many.
+        cancels: Vec<f64>,
+    },
 }
 
 /// How γ^Δt is taken.
@@ -115,6 +123,7 @@ impl Completion {
             Completion::Certain => 1.0,
             Completion::Exponential { first, growth } => 1.0 - (first * libm::exp(growth * distance_m)).clamp(0.0, 1.0),
             Completion::Curve { step_m, cancels } => 1.0 - curve(*step_m, cancels, distance_m),
+            Completion::Points { at_m, cancels } => 1.0 - polyline(at_m, cancels, distance_m),
         }
     }
 }
@@ -128,6 +137,16 @@ pub fn curve(step: f64, points: &[f64], at: f64) -> f64 {
         Some(next) => points[before] + (next - points[before]) * (along - before as f64),
         None => *last,
     }
+}
+
+/// A curve by its points at ascending places: in between linear, before the first and beyond the last constant.
+fn polyline(places: &[f64], points: &[f64], at: f64) -> f64 {
+    let after = places.partition_point(|place| *place <= at);
+    let (Some(before), true) = (after.checked_sub(1), after < places.len()) else {
+        return points[after.min(points.len() - 1)];
+    };
+    let along = (at - places[before]) / (places[after] - places[before]);
+    points[before] + (points[after] - points[before]) * along
 }
 
 impl Policy {

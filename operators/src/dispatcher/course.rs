@@ -117,7 +117,7 @@ pub struct Course {
     pub drivers: BTreeMap<Id, Driver>,
     /// All orders that wait.
     pub orders: BTreeMap<Id, Order>,
-    /// The last decision on every order that was ever matched.
+    /// The last decision on every order that was ever matched, as long as it is kept.
     pub decisions: BTreeMap<Id, Decision>,
     /// What has happened; none before the first event.
     pub totals: Option<Totals>,
@@ -129,6 +129,9 @@ pub struct Course {
     /// Whether a round could differ from the one before.
     is_due: bool,
     expiries: BTreeSet<(i64, Id)>,
+    /// Decisions that are over, by their time; empty if they are kept for ever.
+    over: BTreeSet<(i64, Id)>,
+    keep: Option<i64>,
     asked: BTreeMap<Id, Asked>,
     idle: Idle,
     seats: Vec<Option<Waiting>>,
@@ -149,6 +152,8 @@ impl Course {
             values: Values::new(dispatch.values_initial),
             is_due: true,
             expiries: BTreeSet::new(),
+            over: BTreeSet::new(),
+            keep: dispatch.keep,
             asked: BTreeMap::new(),
             idle: Idle::new(dispatch.radius_m),
             seats: Vec::new(),
@@ -175,6 +180,17 @@ impl Course {
                 }
                 _ => self.passed = until,
             }
+        }
+    }
+
+    /// An event of this time comes next: lets go the decisions that are over and older than they are kept. The watermark does
+    /// not, or a market where nothing happens any more would show nothing of how it ended.
+    pub fn forget(&mut self, at: i64) {
+        let Some(keep) = self.keep else { return };
+        while let Some((_, id)) = self.over.first().filter(|(decided, _)| decided.saturating_add(keep) < at).cloned() {
+            self.over.pop_first();
+            let decision = self.decisions.remove(&id);
+            self.touched.decisions.entry(id).or_insert(decision);
         }
     }
 
@@ -291,9 +307,20 @@ impl Course {
         self.totals.get_or_insert_default()
     }
 
+    /// Puts back what was stored.
+    pub fn restore_decision(&mut self, id: Id, decision: Decision) {
+        if self.keep.is_some() && decision.is_over {
+            self.over.insert((decision.at, id.clone()));
+        }
+        self.decisions.insert(id, decision);
+    }
+
     fn end(&mut self, order: Option<Id>) {
         let Some(order) = order else { return };
         if let Some(decision) = self.decisions.get_mut(&order) {
+            if self.keep.is_some() {
+                self.over.insert((decision.at, order.clone()));
+            }
             self.touched.decisions.entry(order).or_insert_with(|| Some(decision.clone()));
             decision.is_over = true;
         }
@@ -408,6 +435,9 @@ impl Course {
         (driver.duty, driver.since, driver.order) = (Duty::Sent, decision.at, Some(order.clone()));
         self.touched.matches.push((order.clone(), decision.clone()));
         let old = self.decisions.insert(order.clone(), decision);
+        if let Some(old) = &old {
+            self.over.remove(&(old.at, order.clone()));
+        }
         self.touched.decisions.entry(order).or_insert(old);
     }
 

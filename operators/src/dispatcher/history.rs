@@ -117,9 +117,7 @@ impl HistoryOperator for Dispatcher {
         match entry {
             Entry::Driver(id, driver) => course.restore_driver(dispatch, id, driver),
             Entry::Order(id, order) => course.open(dispatch, id, order),
-            Entry::Decision(id, decision) => {
-                course.decisions.insert(id, decision);
-            }
+            Entry::Decision(id, decision) => course.restore_decision(id, decision),
             Entry::Value(cell, value) => course.restore_value(&cell, value),
             Entry::Totals(totals, passed) => (course.totals, course.passed) = (Some(totals), passed),
         }
@@ -141,6 +139,7 @@ impl HistoryOperator for Dispatcher {
             }
             let course = self.markets.get_mut(&market).expect("it is there");
             course.pass(&dispatch, at);
+            course.forget(at);
             let told = match &rows {
                 Rows::Drivers(rows) => rows.tell(&dispatch, events, row, at, course),
                 Rows::Orders(rows) => rows.tell(&dispatch, events, row, at, course),

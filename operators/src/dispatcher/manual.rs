@@ -38,7 +38,9 @@ matchings the one counts that matches the least order with the least driver, and
 | `v1d3` | exponential | fee | true | continuous | Tang et al. 2021, arXiv 2105.08791; c is the winner's |
 
 Exponential: cancelled with probability min(1, `cancel_first` · e^(`cancel_growth_per_m` · d)), d the distance in metres; the
-defaults, 1 % at the door and 20 % at 2 km, are Polar Bear's, as are γ = 0.9 for 600 s.
+defaults, 1 % at the door and 20 % at 2 km, are Polar Bear's, as are γ = 0.9 for 600 s. Curve: cancelled with the
+`cancel_probability` of the same place in the list as the distance in `cancel_at_m`, in between linear, before the first and
+beyond the last constant.
 
 **Values** come as a stream with columns `cell` (string) and `value` (float64), such as `td_value` makes. A place's cell is
 called by the columns of `driver_cell` (`destination_cell`) as text, joined by `|`. With `tile_size` the value of a place is
@@ -50,7 +52,9 @@ not told of is worth `values_initial`.
 `completion`, `reward`, `discount`, `value_destination`, `value_origin`, and `distance_m`. `matches`: the same as a stream, of
 all decisions, with event time `at`. `waiting`: open orders. `idle`: drivers in the pool, since when and where. `rounds`: for
 each market how many rounds matched somebody, `orders` that came, were `matched`, `expired` and `cancelled`,
-`mean_distance_m` to the pickup and `total_weight`. Decisions are kept for ever.
+`mean_distance_m` to the pickup and `total_weight`. Decisions are kept for ever, or with `keep_secs` until that much event
+time has passed and their order is no longer served: they go from the view and the state with the next event of the
+market, whichever it is, that is later than `at` by more. `matches` keeps them all.
 
 **Faults**, which change nothing: `null_driver`, `null_order`, `unknown_word`, `bad_place` (null, NaN or off the map),
 `bad_cell` (null), `bad_reward` (null, NaN or beyond ±10⁹), `bad_duration` and `bad_patience` (null, NaN, negative or above
@@ -103,14 +107,27 @@ pub const OPTIONS: &[OptionDef] = &[
         Some("v1d3"),
         "What counts, where nothing else is said.",
     ),
-    option("completion", "`certain` or `exponential`", Some("the policy's"), "Whether passengers cancel."),
+    option("completion", "`certain`, `exponential` or `curve`", Some("the policy's"), "Whether passengers cancel."),
     option("cancel_first", "float64", Some("0.01"), "The probability of that at the door."),
     option("cancel_growth_per_m", "float64", Some("ln 20 / 2000"), "Its growth with the distance."),
+    option("cancel_at_m", "list of float64", Some("none"), "The distances of a curve, in metres, ascending from 0 on."),
+    option(
+        "cancel_probability",
+        "list of float64",
+        Some("none"),
+        "The probabilities of a curve, from 0 to 1, as many.",
+    ),
     option("earned", "`fee`, `spread` or `nearness`", Some("the policy's"), "What a match earns."),
     option("far_sighted", "bool", Some("the policy's"), "Whether values count."),
     option("gamma", "float64", Some("0.9"), "The discount γ of a unit of time, above 0 and at most 1."),
     option("discount_unit_secs", "float64", Some("600.0"), "The unit of time; above 0."),
     option("discounting", "`continuous` or `whole`", Some("the policy's"), "Whether parts of a unit count."),
+    option(
+        "keep_secs",
+        "float64",
+        Some("for ever"),
+        "How long a decision that is over is kept, in event time; above 0.",
+    ),
     option("counts_pickup", "bool", Some("true"), "Whether the time to the pickup counts in Δt."),
 ];
 

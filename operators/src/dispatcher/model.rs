@@ -71,6 +71,10 @@ struct Order {
 
 impl Market {
     fn take(&mut self, dispatch: &Dispatch, at: i64, input: usize, row: &Row) {
+        if let Some(keep) = dispatch.keep {
+            let served = &self.served;
+            self.decisions.retain(|order, decision| served.contains(order) || decision.1 + keep >= at);
+        }
         let is_good = match input {
             0 => self.driver(dispatch, at, row),
             1 => self.order(dispatch, at, row),

@@ -36,6 +36,8 @@ pub struct Dispatch {
     pub speed_m_per_sec: f64,
     /// What a pair is worth.
     pub policy: Policy,
+    /// The event time for which a decision that is over is kept; for ever without it.
+    pub keep: Option<Micros>,
 }
 
 /// The events of orders.
@@ -86,6 +88,7 @@ pub fn read(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<Disp
     let nearest = or(section, "nearest", 11, |s, key| s.int_in(key, 1..=100_000));
     let speed = positive(section, "speed_m_per_sec", 3.0);
     let metric = shared::metric(section);
+    let keep = if section.has("keep_secs") { shared::period(section, "keep_secs", 1).map(Some) } else { Some(None) };
     let (markets, policy) = (markets?, policy?);
     let drivers = shared::input(section, relations, "drivers", &markets);
     let orders = shared::input(section, relations, "orders", &markets);
@@ -124,6 +127,7 @@ pub fn read(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<Disp
         nearest: nearest? as usize,
         speed_m_per_sec: speed?,
         policy,
+        keep: keep?,
     })
 }
 
@@ -207,13 +211,8 @@ fn policy(section: &mut Section<'_>) -> Option<Policy> {
         &[("fee", Earned::Fee), ("spread", Earned::Spread), ("nearness", nearness)],
         policy.earned,
     );
-    let is_certain = policy.completion == Completion::Certain;
-    let is_certain = section.choice_or("completion", &[("certain", true), ("exponential", false)], is_certain);
-    let Completion::Exponential { first, growth } = Completion::polar_bear() else { unreachable!("it is") };
-    let first = or(section, "cancel_first", first, |s, key| s.float_in(key, 0.0..=1.0));
-    let growth = or(section, "cancel_growth_per_m", growth, |s, key| s.float_in(key, -1.0..=1.0));
-    let (first, growth) = (first?, growth?);
-    policy.completion = if is_certain? { Completion::Certain } else { Completion::Exponential { first, growth } };
+    let completion = completion(section, &policy.completion);
+    policy.completion = completion?;
     policy.gamma = gamma?;
     policy.unit_secs = unit_secs?;
     policy.discounting = discounting?;
@@ -221,6 +220,48 @@ fn policy(section: &mut Section<'_>) -> Option<Policy> {
     policy.is_far_sighted = is_far_sighted?;
     policy.earned = earned?;
     Some(policy)
+}
+
+/// Whether passengers cancel: not at all, exponentially with the distance, or by a curve.
+fn completion(section: &mut Section<'_>, default: &Completion) -> Option<Completion> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Shape {
+        Certain,
+        Exponential,
+        Curve,
+    }
+    let default = if *default == Completion::Certain { Shape::Certain } else { Shape::Exponential };
+    let shapes = [("certain", Shape::Certain), ("exponential", Shape::Exponential), ("curve", Shape::Curve)];
+    let shape = section.choice_or("completion", &shapes, default);
+    let Completion::Exponential { first, growth } = Completion::polar_bear() else { unreachable!("it is") };
+    let first = or(section, "cancel_first", first, |s, key| s.float_in(key, 0.0..=1.0));
+    let growth = or(section, "cancel_growth_per_m", growth, |s, key| s.float_in(key, -1.0..=1.0));
+    let mut list = |key: &'static str, range| {
+        match (section.has(key), shape) {
+            (false, Some(Shape::Curve)) => section.problem(key, format!("`{key}` is missing: a curve needs it")),
+            (false, _) => return Some(Vec::new()),
+            (true, Some(Shape::Curve) | None) => {}
+            (true, Some(_)) => section.problem(key, format!("`{key}` is for `completion = \"curve\"`")),
+        }
+        section.floats_in(key, range)
+    };
+    let (at_m, cancels) = (list("cancel_at_m", 0.0..=1e9), list("cancel_probability", 0.0..=1.0));
+    if let (Some(Shape::Curve), Some(at_m), Some(cancels)) = (shape, &at_m, &cancels) {
+        if at_m.len() != cancels.len() || at_m.is_empty() {
+            section.problem("cancel_probability", "a curve has as many probabilities as distances, and at least one");
+            return None;
+        }
+        if !at_m.is_sorted_by(|a, b| a < b) {
+            section.problem("cancel_at_m", "the distances of a curve must ascend");
+            return None;
+        }
+    }
+    let (first, growth, at_m, cancels) = (first?, growth?, at_m?, cancels?);
+    Some(match shape? {
+        Shape::Certain => Completion::Certain,
+        Shape::Exponential => Completion::Exponential { first, growth },
+        Shape::Curve => Completion::Points { at_m, cancels },
+    })
 }
 
 impl Dispatch {
@@ -235,7 +276,7 @@ impl Dispatch {
             o.destination.iter().flatten().chain(&o.cell).chain(&o.reward).chain(&o.trip_secs).copied().collect();
         format!(
             "orders of {} ({}: {} {:?}) from {} to {}; patience {}; drivers of {} ({}: {} {:?}) at {} {}; {values} \
-             (initial {}), {:?}, {:?}; by {}; every {} µs, the {} nearest within {} m at {} m/s; {:?}",
+             (initial {}), {:?}, {:?}; by {}; every {} µs, the {} nearest within {} m at {} m/s; {:?}; decisions kept {}",
             o.input.relation,
             name(&o.input, &[o.order]),
             name(&o.input, &[o.event]),
@@ -258,6 +299,7 @@ impl Dispatch {
             self.radius_m,
             self.speed_m_per_sec,
             self.policy,
+            self.keep.map_or("for ever".to_owned(), |keep| format!("{keep} µs")),
         )
     }
 }

@@ -1,20 +1,22 @@
 //! An offline value function as a file: what a cell is worth at a time of day, learned from a recorded history.
 //!
 //! The format, whole numbers with 64 bits, little-endian: `THALWEGV`, the version, the length of what follows before the
-//! checksum; what it fits (coding, discount and its unit) as text; the length of a slot in microseconds; how many slots
+//! checksum; what it fits (coding, discount and its unit) and how it was made, as texts; the length of a slot in microseconds; how many slots
 //! and cells there are; the cells' names, ascending; their values, slot by slot, NaN where nothing is known; and last the
 //! checksum, 64 bits FNV-1a of all before it.
 
 use std::path::Path;
 
 const MAGIC: &[u8; 8] = b"THALWEGV";
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// An offline value function that has been checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Artefact {
     /// What it fits: see [`fits`].
     pub fits: String,
+    /// How it was made: for people; a step does not care.
+    pub made: String,
     /// How long a slot is, in microseconds. The first begins with the local day.
     pub slot: i64,
     /// How many slots there are; times beyond the last are in it.
@@ -32,7 +34,7 @@ pub fn fits(tile: Option<f64>, gamma: f64, unit_secs: f64) -> String {
 }
 
 /// FNV-1a (Fowler, Noll and Vo 1991).
-fn fnv(bytes: &[u8]) -> u64 {
+pub(super) fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
 }
 
@@ -56,6 +58,7 @@ impl Artefact {
             body.extend_from_slice(text.as_bytes());
         };
         text(&mut body, &self.fits);
+        text(&mut body, &self.made);
         for number in [self.slot as u64, self.slots as u64, self.names.len() as u64] {
             body.extend_from_slice(&number.to_le_bytes());
         }
@@ -115,10 +118,11 @@ impl Artefact {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+/// Reads numbers and texts; `None` where there are none left.
+pub(super) struct Reader<'a>(pub &'a [u8]);
 
 impl Reader<'_> {
-    fn number(&mut self) -> Option<u64> {
+    pub fn number(&mut self) -> Option<u64> {
         let (number, rest) = self.0.split_first_chunk::<8>()?;
         self.0 = rest;
         Some(u64::from_le_bytes(*number))
@@ -132,7 +136,7 @@ impl Reader<'_> {
     }
 
     fn artefact(&mut self) -> Option<Artefact> {
-        let fits = self.text()?;
+        let (fits, made) = (self.text()?, self.text()?);
         let slot = i64::try_from(self.number()?).ok()?;
         let [slots, cells] = [self.number()?, self.number()?].map(|n| usize::try_from(n).ok());
         let (slots, cells) = (slots?, cells?);
@@ -145,7 +149,7 @@ impl Reader<'_> {
             return None;
         }
         let values = (0..slots * cells).map(|_| self.number().map(f64::from_bits)).collect::<Option<Vec<f64>>>()?;
-        Some(Artefact { fits, slot, slots, names, values })
+        Some(Artefact { fits, made, slot, slots, names, values })
     }
 }
 
@@ -157,6 +161,7 @@ mod tests {
     fn every_cut_and_every_flipped_bit_is_seen() {
         let whole = Artefact {
             fits: fits(Some(0.01), 0.9, 600.0),
+            made: "by hand".to_owned(),
             slot: 600_000_000,
             slots: 2,
             names: vec!["7".to_owned(), "~1,-2".to_owned()],

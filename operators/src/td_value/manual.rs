@@ -26,7 +26,9 @@ ensemble of V1D3 (Tang et al. 2021, arXiv 2105.08791); with `to = \"initial\"` i
 of it over. A change point shows when the first transition of a partition at or after it comes, and is before that
 transition; what comes before a partition's first transition does not count, nor does what lies more than 3,660 days back.
 A cell the offline function does not know stays as it is; one that it knows and nobody was in has `initial` before the
-first change point. `thalweg train value` makes offline value functions. A path is as it stands, from the working folder.
+first change point. `thalweg train value` makes offline value functions: tables by dynamic programming (Xu et al. 2018), or
+with `--network` tables that a small network fills (after CVNet, Tang et al. 2019), every cell in every slot. A path is as
+it stands, from the working folder.
 
 The output has a row for each state that was left: the `partition` columns, the state, its `value`, how many transitions
 moved it (`visits`) and the event time of the last (`updated_at`). The key is the partition and the state. With tiles the rows are of cells,

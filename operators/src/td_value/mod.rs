@@ -1,14 +1,16 @@
 //! `td_value`: what a state is worth, learned from transitions one after the other (TD(0), tabular or with tiles).
 //!
 //! [`options`] is what a step may say; [`learner`] learns, moved by the change points of a [`calendar`] towards an
-//! [`artefact`], which [`train`] makes of a recorded history; [`views`] is what readers see. [`model`] says it all again,
-//! plainly.
+//! [`artefact`], which [`train`] makes of a recorded history, by dynamic programming or by [`fit`]ting a [`network`];
+//! [`views`] is what readers see. [`model`] says it all again, plainly.
 
 pub mod artefact;
 pub mod calendar;
+pub mod fit;
 mod learner;
 mod manual;
 mod model;
+mod network;
 mod options;
 pub mod train;
 mod views;

@@ -279,6 +279,7 @@ fn read_point(section: &mut Section<'_>, points: &mut Vec<Point>) -> Option<()> 
     let keep = number(section, "keep", None, |v| (0.0..=1.0).contains(&v), "from 0 to 1");
     let anchors = [("initial", Anchor::Initial), ("offline", Anchor::Offline)];
     let anchor = section.choice_or("to", &anchors, Anchor::Initial);
+    section.asked_for_all();
     let mut parsed = Vec::new();
     for text in days.iter().flatten() {
         match calendar::day(text) {
@@ -287,18 +288,18 @@ fn read_point(section: &mut Section<'_>, points: &mut Vec<Point>) -> Option<()> 
         }
     }
     let is_whole = parsed.len() == days.as_ref().map_or(0, Vec::len);
-    let (times, keep, anchor) = (times?, keep?, anchor?);
-    let mut is_good = is_whole && days.is_some();
-    for text in &times {
+    let mut moments = Vec::new();
+    for text in times.iter().flatten() {
         match calendar::time_of_day(text) {
-            Some(time) => points.push(Point { time, days: parsed.clone(), keep, anchor }),
-            None => {
-                section.problem("times", format!("`{text}` is no time of day: expected `HH:MM` or `HH:MM:SS`"));
-                is_good = false;
-            }
+            Some(time) => moments.push(time),
+            None => section.problem("times", format!("`{text}` is no time of day: expected `HH:MM` or `HH:MM:SS`")),
         }
     }
-    is_good.then_some(())
+    // Only now may one mistake hide the point: each has been told.
+    let is_whole = is_whole && days.is_some() && moments.len() == times?.len();
+    let (keep, anchor) = (keep?, anchor?);
+    points.extend(moments.into_iter().map(|time| Point { time, days: parsed.clone(), keep, anchor }));
+    is_whole.then_some(())
 }
 
 fn read_offline(section: &mut Section<'_>, rates: &Rates, tiles: Option<&Tiles>) -> Option<Option<Arc<Artefact>>> {

@@ -1,12 +1,15 @@
-//! Learns an offline value function from a recorded history by dynamic programming over (time slot, cell).
+//! Learns an offline value function from a recorded history, by dynamic programming over (time slot, cell) or by a network.
 //!
-//! The method is [`crate::dispatch::offline`]'s (Xu et al., KDD 2018, section 3). Slots are those of the local day; what a
-//! day of the history ends with is worth 0.
+//! The programming is [`crate::dispatch::offline`]'s (Xu et al., KDD 2018, section 3), the network [`super::fit`]'s (after
+//! CVNet). Slots are those of the local day; what a day of the history ends with is worth 0. Either way the result is a table:
+//! of the network, its value in every slot at every cell the history names, at the mean of the places that were told of a
+//! key's cell, and in the middle of a tile's (the five shifts of the grids that share its name add up to 0).
 
 use std::collections::BTreeMap;
 
 use super::artefact::{Artefact, fits};
 use super::calendar::DAY;
+use super::fit::{Examples, Fit, Fitting, State};
 use crate::dispatch::offline::{Offline, Recorded, spread};
 use crate::dispatch::tiles::{Coding, Place, TILED_CELLS, tile_name, tiles};
 
@@ -49,13 +52,23 @@ pub struct Record {
 pub struct Trainer {
     training: Training,
     numbers: BTreeMap<String, u32>,
+    /// Of each cell the sum of the places it stands for, and how many.
+    points: Vec<[f64; 3]>,
     history: Vec<Recorded>,
+    /// What a network learns from, if one is to.
+    network: Option<(Fitting, Examples)>,
 }
 
 impl Trainer {
     /// Nothing yet.
     pub fn new(training: Training) -> Trainer {
-        Trainer { training, numbers: BTreeMap::new(), history: Vec::new() }
+        Trainer { training, numbers: BTreeMap::new(), points: Vec::new(), history: Vec::new(), network: None }
+    }
+
+    /// Nothing yet, and later a network ([`Trainer::fit`]). With sizes of tiles every record must have its places.
+    pub fn of_network(training: Training, fitting: Fitting) -> Trainer {
+        let examples = Examples::new(fitting.sizes.clone());
+        Trainer { network: Some((fitting, examples)), ..Trainer::new(training) }
     }
 
     /// How many transitions were taken.
@@ -77,8 +90,10 @@ impl Trainer {
         if !(record.secs >= 0.0 && record.secs < 1e12) {
             return Err("bad_duration");
         }
+        let finest = self.network.iter().flat_map(|(fitting, _)| &fitting.sizes).copied().reduce(f64::min);
+        let sizes = [self.training.tile, finest];
         let is_place =
-            |i: usize| self.training.tile.is_none_or(|s| tiles(s, record.places[i].0, record.places[i].1).is_some());
+            |i: usize| sizes.iter().flatten().all(|s| tiles(*s, record.places[i].0, record.places[i].1).is_some());
         if !is_place(0) || (record.to.is_some() && !is_place(1)) {
             return Err("bad_place");
         }
@@ -97,33 +112,82 @@ impl Trainer {
         };
         let from = self.place(&record.from, record.places[0]);
         let slot = (begins / slot_micros) as u32;
-        self.history.push(Recorded { from, slot, reward, discount: libm::pow(gamma, units), to });
+        let discount = libm::pow(gamma, units);
+        if let Some((_, examples)) = &mut self.network {
+            let state = |cell: u32, place, slot| State { cell, place, slot };
+            // As in the programming, a slot that was left is not come back to.
+            let next = to.map(|(to, ends)| state(to.cells[0], record.places[1], ends.max(slot)));
+            examples.push(state(from.cells[0], record.places[0], slot), reward, discount, next);
+        }
+        self.history.push(Recorded { from, slot, reward, discount, to });
         Ok(())
     }
 
-    /// What the history says.
+    /// What the history says by dynamic programming.
     pub fn learn(&self) -> Artefact {
+        let slots = self.slots();
+        let coding = self.training.tile.map_or(Coding::Tabular, |size| Coding::Tiles { size });
+        let offline = Offline::learn(coding, self.numbers.len(), slots, &self.history);
+        let made = format!("dynamic programming; {}", self.how());
+        self.artefact(made, |slot, cell| offline.cell(slot, cell).unwrap_or(f64::NAN))
+    }
+
+    /// A network that learns what the history says; `None` if this is not [`Trainer::of_network`].
+    pub fn fit(&self) -> Option<Fit<'_>> {
+        let (fitting, examples) = self.network.as_ref()?;
+        Some(Fit::new(fitting, examples, &self.how()))
+    }
+
+    /// What a network has learned.
+    pub fn learned(&self, fit: &Fit<'_>) -> Artefact {
+        let made = format!("network after {} of {}", fit.step(), fit.how());
+        self.artefact(made, |slot, cell| {
+            let [x, y, count] = self.points[cell as usize];
+            fit.value(State { cell, place: (x / count, y / count), slot })
+        })
+    }
+
+    fn artefact(&self, made: String, value: impl Fn(u32, u32) -> f64) -> Artefact {
         let Training { tile, gamma, unit_secs, slot_secs, .. } = self.training;
-        let slot = i64::from(slot_secs) * 1_000_000;
-        let slots = DAY.div_euclid(slot) + i64::from(DAY % slot != 0);
-        let coding = tile.map_or(Coding::Tabular, |size| Coding::Tiles { size });
-        let offline = Offline::learn(coding, self.numbers.len(), slots as u32, &self.history);
-        let value = |slot: u32, cell: u32| offline.cell(slot, cell).filter(|v| v.is_finite()).unwrap_or(f64::NAN);
-        let values = (0..slots as u32).flat_map(|slot| self.numbers.values().map(move |cell| value(slot, *cell)));
+        let finite = |slot: u32, cell: u32| Some(value(slot, cell)).filter(|v| v.is_finite()).unwrap_or(f64::NAN);
+        let values = (0..self.slots())
+            .flat_map(|slot| self.numbers.values().map(move |cell| (slot, *cell)))
+            .map(|(s, c)| finite(s, c));
         Artefact {
             fits: fits(tile, gamma, unit_secs),
-            slot,
-            slots: slots as usize,
+            made,
+            slot: i64::from(slot_secs) * 1_000_000,
+            slots: self.slots() as usize,
             values: values.collect(),
             names: self.numbers.keys().cloned().collect(),
         }
     }
 
+    fn slots(&self) -> u32 {
+        let slot = i64::from(self.training.slot_secs) * 1_000_000;
+        (DAY.div_euclid(slot) + i64::from(DAY % slot != 0)) as u32
+    }
+
+    /// Everything beside the history that changes the result.
+    fn how(&self) -> String {
+        let Training { tile, gamma, unit_secs, slot_secs, offset, spread } = self.training;
+        let rewards = if spread { "spread" } else { "whole" };
+        format!(
+            "{}; slots of {slot_secs} s, local time UTC {:+} s, rewards {rewards}",
+            fits(tile, gamma, unit_secs),
+            offset as f64 / 1e6
+        )
+    }
+
     fn place(&mut self, key: &str, (x, y): (f64, f64)) -> Place {
         let mut cells = [self.number(key); TILED_CELLS];
+        let [sum_x, sum_y, count] = &mut self.points[cells[0] as usize];
+        (*sum_x, *sum_y, *count) = (*sum_x + x, *sum_y + y, *count + 1.0);
         if let Some(tiles) = self.training.tile.and_then(|size| tiles(size, x, y)) {
             for (cell, (x, y)) in cells[1..].iter_mut().zip(tiles) {
                 *cell = self.number(&tile_name(x, y));
+                let size = self.training.tile.expect("there are tiles");
+                self.points[*cell as usize] = [x as f64 * size, y as f64 * size, 1.0];
             }
         }
         Place { cells }
@@ -135,6 +199,7 @@ impl Trainer {
         }
         let number = self.numbers.len() as u32;
         self.numbers.insert(name.to_owned(), number);
+        self.points.push([0.0; 3]);
         number
     }
 }

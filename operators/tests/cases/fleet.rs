@@ -94,6 +94,13 @@ fn dispatch() {
         "policy = \"polar_bear\"\ntile_size = 100.0\ndestination_x = \"x\"\ndestination_y = \"y\"\nvalues_initial = 0.5",
     );
     far_sighted("dispatch by cities", "market = \"city\"");
+    near_sighted("dispatch that forgets at once", "policy = \"nearest\"\nkeep_secs = 0.000001");
+    far_sighted("dispatch that forgets", "market = \"city\"\nkeep_secs = 0.00002");
+    near_sighted(
+        "dispatch by a curve",
+        "policy = \"myopic\"\nreward = \"reward\"\ncompletion = \"curve\"\ncancel_at_m = [10, 60.0, 350]\n\
+         cancel_probability = [0.0, 0.25, 1]",
+    );
 }
 
 #[test]
