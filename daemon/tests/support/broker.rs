@@ -35,8 +35,8 @@ impl Broker {
     pub fn start() -> Option<Broker> {
         let installed = script(&["install".into()]);
         if !installed.status.success() {
-            assert!(std::env::var_os("CI").is_none(), "Kafka cannot be had: {}", super::text(&installed));
-            eprintln!("skipped: Kafka cannot be had: {}", super::text(&installed));
+            assert!(std::env::var_os("CI").is_none(), "Kafka cannot be had: {}", crate::support::text(&installed));
+            eprintln!("skipped: Kafka cannot be had: {}", crate::support::text(&installed));
             return None;
         }
         let mut broker = Broker { dir: tempfile::tempdir().unwrap(), address: String::new() };
@@ -48,7 +48,7 @@ impl Broker {
     pub fn again(&self) -> String {
         // What it prints goes to a pipe that the broker must not hold open; the script sees to that.
         let output = script(&["start".into(), self.folder()]);
-        assert!(output.status.success(), "{}", super::text(&output));
+        assert!(output.status.success(), "{}", crate::support::text(&output));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
@@ -62,12 +62,13 @@ impl Broker {
         let words =
             [&["topics".into(), self.folder()], &words.iter().map(PathBuf::from).collect::<Vec<_>>()[..]].concat();
         let output = script(&words);
-        assert!(output.status.success(), "{}", super::text(&output));
+        assert!(output.status.success(), "{}", crate::support::text(&output));
     }
 
-    /// Makes a topic.
+    /// Makes a topic that keeps messages however old their timestamps are.
     pub fn create(&self, topic: &str, partitions: usize) {
-        self.topics(&["--create", "--topic", topic, "--partitions", &partitions.to_string()]);
+        let partitions = partitions.to_string();
+        self.topics(&["--create", "--topic", topic, "--partitions", &partitions, "--config", "retention.ms=-1"]);
     }
 
     /// Sends messages and waits until the broker has them, in the order of each partition.

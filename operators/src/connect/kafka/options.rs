@@ -171,8 +171,10 @@ impl fmt::Debug for Client {
 impl Client {
     fn new(brokers: &[String], further: &[(String, String)]) -> Client {
         let mut config = ClientConfig::new();
-        // A topic that does not exist must stay so; a message larger than one fetch is delivered all the same.
+        // A topic that does not exist must stay so.
         config.set("allow.auto.create.topics", "false");
+        // A fetch that waits for messages keeps every other question to the same broker waiting.
+        config.set("fetch.wait.max.ms", "100");
         for (name, value) in further {
             config.set(name, value);
         }

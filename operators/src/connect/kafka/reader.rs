@@ -33,6 +33,10 @@ const BATCH_RECORDS: u64 = 16_384;
 const BATCH_BYTES: usize = 16 << 20;
 /// How long messages are waited for before the engine is asked whether to go on.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// How often the client is asked in a row whether it has something to say.
+const POLLS: usize = 32;
+/// How long the client has to stop fetching before it is told to fetch elsewhere.
+const STOPPING: Duration = Duration::from_millis(200);
 /// How often the cluster is tried while nothing of it is known.
 const RETRY: Duration = Duration::from_millis(500);
 /// After so long without a broker it is told.
@@ -45,8 +49,9 @@ pub(super) struct Reader {
     options: KafkaOptions,
     env: SourceEnv,
     clock: Clock,
-    consumer: Arc<BaseConsumer<Watch>>,
+    /// Before the consumer: their queues are the client's, and must not outlive it.
     parts: BTreeMap<Part, Partition>,
+    consumer: Arc<BaseConsumer<Watch>>,
     assigned: bool,
     /// The client's queues say through it that something has come.
     woken: (Sender<()>, Receiver<()>),
@@ -116,7 +121,8 @@ impl Reader {
 
     /// Lets the client do its business: calls back, and brings what is in no partition's queue.
     fn serve(&mut self) -> Result<(), ConnectorError> {
-        while let Some(came) = self.consumer.poll(Duration::ZERO) {
+        // An answer of nothing may also mean that something was called back.
+        for came in (0..POLLS).filter_map(|_| self.consumer.poll(Duration::ZERO)) {
             match came {
                 Ok(message) => {
                     let part = Part { topic: message.topic().to_owned(), id: message.partition() };
@@ -180,6 +186,12 @@ impl Reader {
     /// Tells the client what to fetch, from where on.
     fn assign(&mut self) -> Result<(), ConnectorError> {
         let failed = |e: KafkaError| ConnectorError::new(format!("partitions cannot be assigned: {e}"));
+        if self.assigned {
+            // librdkafka 2.12 ends the process (an assertion, `rktp_started`) if it is told to stop a partition that
+            // it is stopping: so it gets the time to have done so.
+            self.consumer.unassign().map_err(failed)?;
+            std::thread::sleep(STOPPING);
+        }
         let mut list = TopicPartitionList::new();
         for (part, partition) in &mut self.parts {
             partition.reset();
@@ -214,6 +226,9 @@ impl Reader {
             }
             partition.low = partition.low.max(low);
             partition.out_of_range = false;
+            if self.journalled.is_empty() && !self.options.skip_lost && partition.next < partition.low {
+                return Err(expired(part, partition));
+            }
             again = true;
         }
         if again { self.assign() } else { Ok(()) }
@@ -323,12 +338,7 @@ impl Reader {
         for (part, partition) in self.parts.iter_mut().filter(|(_, p)| p.low > p.next) {
             let run = Run { part: part.clone(), from: partition.next, to: partition.low, lost: true };
             if !self.options.skip_lost {
-                return Err(ConnectorError::new(format!(
-                    "the messages {part}@{} to {} have expired before they were read; `lost = \"skip\"` makes a fault \
-                     of them and goes on behind",
-                    run.from,
-                    run.to - 1
-                )));
+                return Err(expired(part, partition));
             }
             tracing::warn!(source = self.env.source, "the messages {part}@{} to {} have expired", run.from, run.to - 1);
             partition.next = run.to;
@@ -473,6 +483,15 @@ fn reject_expired(run: &Run, rows: &mut Rows) {
     let count = run.to - run.from;
     let detail = format!("{count} messages had expired before they were read: offsets {} to {}", run.from, run.to - 1);
     rows.reject(Bad::new("offsets_expired", detail), format!("{}@{}", run.part, run.from), b"");
+}
+
+fn expired(part: &Part, partition: &Partition) -> ConnectorError {
+    ConnectorError::new(format!(
+        "the messages {part}@{} to {} have expired before they were read; `lost = \"skip\"` makes a fault of them and \
+         goes on behind",
+        partition.next,
+        partition.low - 1
+    ))
 }
 
 fn ends_before(part: &Part, high: i64, next: i64) -> ConnectorError {
