@@ -4,6 +4,7 @@
 //! the copy shares what it grows by; no commit record of the copy names that, so nobody reads it. The witness
 //! `high-water` is copied first: it may say less than the copy has, never more.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -31,7 +32,9 @@ impl Store {
             return Err(Error::refused(OPERATION, format!("{} names no folder", to.display())));
         };
         let parent = parent.unwrap_or(Path::new("."));
-        let mut unfinished = name.to_owned();
+        // Hidden, as no checkpoint is named: what is removed here is never somebody's finished copy.
+        let mut unfinished = OsString::from(".");
+        unfinished.push(name);
         unfinished.push(".unfinished");
         let part = parent.join(unfinished);
         // What an attempt that was cut off has left.

@@ -85,7 +85,7 @@ fn a_copy_over_something_is_refused() {
     assert!(matches!(store.checkpoint(&there).unwrap_err(), Error::Refused { .. }));
     assert_eq!(std::fs::read_to_string(&there).unwrap(), "mine");
     // What a copy that was cut off left is no obstacle.
-    std::fs::create_dir(dir.path().join("copy.unfinished")).unwrap();
+    std::fs::create_dir(dir.path().join(".copy.unfinished")).unwrap();
     store.checkpoint(&dir.path().join("copy")).unwrap();
-    assert!(!dir.path().join("copy.unfinished").exists());
+    assert!(!dir.path().join(".copy.unfinished").exists());
 }
