@@ -584,15 +584,16 @@ impl<'a> World<'a> {
         news.sort_by(|a, b| a.at.total_cmp(&b.at));
         let Decisions { matches, moves } = match outside.dispatcher.ask(self.scenario, then, &news) {
             Ok(decisions) => decisions,
-            Err(why) => {
-                outside.failed = Some(why);
-                return;
-            }
+            Err(why) => return self.fail(why),
         };
         for (order, driver) in matches {
-            let of = self.scenario.orders[order as usize];
-            let d = &self.drivers[driver as usize];
-            assert!(d.status == Status::Idle, "driver {driver} is sent to order {order} at {then} and is not idle");
+            let of = self.scenario.orders.get(order as usize).copied();
+            let d = self.drivers.get(driver as usize).filter(|d| d.status == Status::Idle);
+            let (Some(of), Some(d)) = (of, d) else {
+                let why =
+                    format!("driver {driver} is sent to order {order} at {then}: one is not of the day, or not idle");
+                return self.fail(why);
+            };
             let distance_m = d.at.distance_m(&of.from);
             let hexagon = self.scenario.city.hexagons.at(&of.to);
             let to = place_of(&mut self.cells, hexagon, &of.to);
@@ -601,7 +602,10 @@ impl<'a> World<'a> {
             self.send(order, driver, distance_m, to, now);
         }
         for (driver, to) in moves {
-            let d = &self.drivers[driver as usize];
+            let known = (to as usize) < self.scenario.city.hexagons.len();
+            let Some(d) = self.drivers.get(driver as usize).filter(|_| known) else {
+                return self.fail(format!("driver {driver} is sent to wait in {to} at {then}: one is not of the city"));
+            };
             let (is_idle, here) = (d.status == Status::Idle && d.is_controlled, d.hexagon);
             if is_idle && (to != here || d.target.is_some()) {
                 self.go(driver, to, then);
@@ -609,6 +613,13 @@ impl<'a> World<'a> {
                 self.tell_waited(driver, then);
                 self.tell_driver(driver, "position", then);
             }
+        }
+    }
+
+    /// Ends the day before its time.
+    fn fail(&mut self, why: String) {
+        if let Some(outside) = &mut self.outside {
+            outside.failed = Some(why);
         }
     }
 
