@@ -110,6 +110,7 @@ fn metrics() -> BTreeMap<String, BTreeSet<String>> {
         errors,
         discarded,
         source_lag,
+        source_connected,
         source_watermark,
         freshness,
         sealed,
@@ -127,12 +128,13 @@ fn metrics() -> BTreeMap<String, BTreeSet<String>> {
         td_error,
         step_value,
     } = engine::metrics::Metrics::new();
-    let collectors: [&dyn Collector; 21] = [
+    let collectors: [&dyn Collector; 22] = [
         &received,
         &sent,
         &errors,
         &discarded,
         &source_lag,
+        &source_connected,
         &source_watermark,
         &freshness,
         &sealed,

@@ -6,6 +6,7 @@ use arrow::array::RecordBatch;
 use types::{Fault, Position};
 
 use crate::handle::PushFormat;
+use crate::metrics::Metrics;
 
 /// What a plan keeps of a source: how to open it.
 pub trait ConnectorFactory: Debug + Send + Sync {
@@ -19,6 +20,11 @@ pub trait ConnectorFactory: Debug + Send + Sync {
     /// True if records are pushed to it ([`crate::Handle::push`]) rather than fetched.
     fn is_push(&self) -> bool {
         false
+    }
+
+    /// True if the source keeps a journal in the store; entries whose records are committed are then forgotten.
+    fn is_journalled(&self) -> bool {
+        self.is_push()
     }
 
     /// For a pushed payload: the form in which it is journalled, and how many records it has. The error is for the
@@ -36,8 +42,10 @@ pub struct SourceEnv {
     pub source: String,
     /// The folder of the pipeline file, against which relative paths are taken.
     pub base_dir: std::path::PathBuf,
-    /// The store, for connectors that read its journal.
+    /// The store, for connectors that keep a journal in it.
     pub store: storage::Store,
+    /// Where a connector says how it fares.
+    pub metrics: Metrics,
 }
 
 /// An open source. Used by one thread of its own; it may block, but not for much more than 100 ms at a time.

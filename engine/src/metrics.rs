@@ -20,6 +20,8 @@ pub struct Metrics {
     pub discarded: IntCounterVec,
     /// `thalweg_source_lag_records{source}`.
     pub source_lag: IntGaugeVec,
+    /// `thalweg_source_connected{source}`.
+    pub source_connected: IntGaugeVec,
     /// `thalweg_source_watermark_seconds{source}`.
     pub source_watermark: GaugeVec,
     /// `thalweg_freshness_seconds{view}`.
@@ -100,6 +102,11 @@ impl Metrics {
                 "Records known to wait in a source and not yet sealed into an epoch.",
                 &["source"],
             ),
+            source_connected: int_gauges(
+                "thalweg_source_connected",
+                "1 while a source that reads over the network reaches the other side, else 0.",
+                &["source"],
+            ),
             source_watermark: gauges(
                 "thalweg_source_watermark_seconds",
                 "The source's watermark, seconds since 1970 UTC.",
@@ -153,6 +160,13 @@ impl Metrics {
             step_value: gauges("thalweg_step_value", "Other figures a step reports of itself.", &["step", "name"]),
             registry,
         }
+    }
+
+    /// Sets how a source fares that reads over the network: whether it reaches the other side, and how many records
+    /// it knows to wait there.
+    pub fn set_source(&self, source: &str, is_connected: bool, lag_records: i64) {
+        self.source_connected.with_label_values(&[source]).set(i64::from(is_connected));
+        self.source_lag.with_label_values(&[source]).set(lag_records);
     }
 
     /// Sets a gauge a step reported.

@@ -230,10 +230,10 @@ impl Committer {
         Ok(())
     }
 
-    /// Drops journalled pushes whose records are committed.
+    /// Drops what is journalled of records that are committed.
     fn trim_journals(&self) -> Result<(), String> {
         let committed = self.committed.lock().expect("no holder panics").clone();
-        for source in self.start.plan.sources.iter().filter(|s| s.connector.is_push()) {
+        for source in self.start.plan.sources.iter().filter(|s| s.connector.is_journalled()) {
             if let Some(progress) = committed.sources.get(&source.name) {
                 self.start
                     .store

@@ -361,6 +361,7 @@ impl Shared {
                 source: source.name.clone(),
                 base_dir: self.plan.base_dir.clone(),
                 store: self.store.clone(),
+                metrics: self.metrics.clone(),
             };
             let thread = std::thread::Builder::new()
                 .name(format!("source {}", source.name))

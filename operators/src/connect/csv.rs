@@ -212,6 +212,20 @@ impl CsvDecoder {
         }
     }
 
+    /// Appends the cells of a record that stands alone, with or without a line end behind it.
+    pub fn message(&mut self, text: &[u8], rows: &mut Rows) -> Result<(), Bad> {
+        let mut fields = std::mem::take(&mut self.fields);
+        let mut unescaped = std::mem::take(&mut self.unescaped);
+        let row = match split(text, self.delimiter, true, &mut fields, &mut unescaped) {
+            Split::Record { next, .. } if next == text.len() => self.row(text, &fields, &unescaped, rows),
+            Split::Record { .. } => Err(Bad::new("several_records", "the message holds more than one line")),
+            Split::Broken(what) => Err(Bad::new("broken_quotes", what)),
+            Split::More => unreachable!("nothing follows the text"),
+        };
+        (self.fields, self.unescaped) = (fields, unescaped);
+        row
+    }
+
     /// Appends the cells of a plain line and gives the start of the next; `None` at anything unusual.
     /// `block` ends with a line end.
     #[inline]

@@ -170,7 +170,12 @@ fn broken_pushes_are_refused_or_have_as_many_records_as_was_said() {
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let store = Store::open(Options { sync: false, ..Options::new(folder.path().join("store")) }).unwrap();
     let source = HttpOptions { spec: options("", &KV).spec };
-    let env = SourceEnv { source: "s".into(), base_dir: folder.path().into(), store: store.clone() };
+    let env = SourceEnv {
+        source: "s".into(),
+        base_dir: folder.path().into(),
+        store: store.clone(),
+        metrics: engine::metrics::Metrics::new(),
+    };
     let lines: String = (0..12).map(|i| format!("{{\"k\":{i},\"v\":\"a\\u0041{i}\"}}\n")).collect();
     let array = format!("[{}]", lines.trim().replace('\n', ", "));
     let spread = lines.replace(':', ":\n  ");

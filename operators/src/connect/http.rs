@@ -366,7 +366,12 @@ mod tests {
     fn read(store: &Store, seq: u64) -> Vec<String> {
         let columns = vec![Column { name: "k".into(), ty: Type::Int64, nullable: true }];
         let options = HttpOptions { spec: Arc::new(RowSpec::new(columns, &[], None, TimeFormat::Auto, 64)) };
-        let env = SourceEnv { source: "s".into(), base_dir: PathBuf::new(), store: store.clone() };
+        let env = SourceEnv {
+            source: "s".into(),
+            base_dir: PathBuf::new(),
+            store: store.clone(),
+            metrics: engine::metrics::Metrics::new(),
+        };
         let position = Position { anchor: serde_json::Value::Null, seq };
         let mut connector = options.open(&position, &env).unwrap();
         let mut out = Vec::new();

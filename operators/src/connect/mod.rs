@@ -13,6 +13,7 @@ mod file;
 mod fuzz;
 mod http;
 mod infer;
+mod kafka;
 mod lengths;
 mod ndjson;
 #[cfg(test)]
@@ -35,7 +36,7 @@ pub use infer::infer;
 
 /// Every connector.
 pub fn connectors() -> Vec<ConnectorDef> {
-    vec![file::DEF, http::DEF, crate::generate::DEF]
+    vec![file::DEF, http::DEF, kafka::DEF, crate::generate::DEF]
 }
 
 /// The default of `record_bytes_max`.

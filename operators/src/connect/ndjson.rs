@@ -66,7 +66,7 @@ impl NdjsonDecoder {
             if line.len() > max {
                 bad_line(&block[p..], last, rows, too_large(max), &self.file, self.line);
                 self.skipping = newline.is_none() && !last;
-            } else if let Err(bad) = self.row(line, rows).and_then(|()| rows.commit()) {
+            } else if let Err(bad) = self.row(line, &[], true, rows).and_then(|()| rows.commit()) {
                 rows.reject(bad, format!("{}:{}", self.file, self.line), line.strip_suffix(b"\r").unwrap_or(line));
             }
             p = next;
@@ -74,8 +74,14 @@ impl NdjsonDecoder {
         }
     }
 
+    /// Appends the cells of one object that stands alone, over several lines or not. Columns that are `taken` are
+    /// filled by someone else: keys of their names are passed over. `fill`: what does not come is null.
+    pub fn message(&mut self, text: &[u8], taken: &[bool], fill: bool, rows: &mut Rows) -> Result<(), Bad> {
+        self.row(text, taken, fill, rows)
+    }
+
     /// Appends the cells of one line.
-    fn row(&mut self, line: &[u8], rows: &mut Rows) -> Result<(), Bad> {
+    fn row(&mut self, line: &[u8], taken: &[bool], fill: bool, rows: &mut Rows) -> Result<(), Bad> {
         let text = std::str::from_utf8(line)
             .map_err(|e| Bad::new("invalid_utf8", format!("not UTF-8 at byte {}", e.valid_up_to())))?;
         self.seen.clear();
@@ -83,7 +89,8 @@ impl NdjsonDecoder {
         let mut bad = None;
         let mut json = serde_json::Deserializer::from_str(text);
         let good = rows.good();
-        let record = Record { spec: &rows.spec, columns: &mut rows.columns, seen: &mut self.seen, bad: &mut bad };
+        let record =
+            Record { spec: &rows.spec, columns: &mut rows.columns, seen: &mut self.seen, taken, bad: &mut bad };
         let result = record.deserialize(&mut json).and_then(|()| json.end());
         if let Some(bad) = bad {
             return Err(bad);
@@ -92,9 +99,11 @@ impl NdjsonDecoder {
             let reason = if error.to_string().starts_with("number out of range") { "out_of_range" } else { "bad_json" };
             return Err(Bad::new(reason, error.to_string()));
         }
-        for column in &mut rows.columns {
-            if column.len() == good {
-                column.push_null();
+        if fill {
+            for column in &mut rows.columns {
+                if column.len() == good {
+                    column.push_null();
+                }
             }
         }
         Ok(())
@@ -106,6 +115,7 @@ struct Record<'a> {
     spec: &'a RowSpec,
     columns: &'a mut [Builder],
     seen: &'a mut [bool],
+    taken: &'a [bool],
     bad: &'a mut Option<Bad>,
 }
 
@@ -128,7 +138,7 @@ impl<'de> Visitor<'de> for Record<'_> {
         // Records mostly have their keys in one order: the next key is likely the next column's.
         let mut guess = 0;
         while let Some(index) = map.next_key_seed(Key { columns, guess })? {
-            let Some(index) = index else {
+            let Some(index) = index.filter(|i| self.taken.get(*i) != Some(&true)) else {
                 map.next_value_seed(Ignored { depth: 2, bad: &mut *self.bad })?;
                 continue;
             };

@@ -1,0 +1,149 @@
+//! The Kafka client, as far as it is needed: its state, told by itself, and the few questions it is asked.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, Statistics, TopicPartitionList};
+
+use super::log::Part;
+use super::options::{KafkaOptions, Start};
+
+/// How long an answer of the cluster is waited for: the source's thread must hear when the engine stops.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What the client tells of itself.
+#[derive(Debug)]
+pub(super) struct Watch {
+    source: String,
+    /// Whether any broker is reached.
+    connected: AtomicBool,
+    /// What kept it from being so, last.
+    trouble: Mutex<String>,
+    /// The end of each partition, as the brokers said with the last messages.
+    ends: Mutex<BTreeMap<Part, i64>>,
+}
+
+impl ClientContext for Watch {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::warn!(source = self.source, facility, "kafka client: {message}");
+            }
+            // What matters of it is told by `error`, once.
+            _ => tracing::debug!(source = self.source, facility, "kafka client: {message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.connected.store(false, Ordering::Relaxed),
+            // The reader hears of these with the partition they are about.
+            Some(RDKafkaErrorCode::PartitionEOF | RDKafkaErrorCode::AutoOffsetReset) => {}
+            _ => *self.trouble.lock().expect("no holder panics") = reason.to_owned(),
+        }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let up = statistics.brokers.values().any(|b| b.state == "UP");
+        self.connected.store(up, Ordering::Relaxed);
+        let mut ends = self.ends.lock().expect("no holder panics");
+        for (topic, told) in statistics.topics {
+            for (id, partition) in told.partitions {
+                if id >= 0 && partition.hi_offset >= 0 {
+                    ends.insert(Part { topic: topic.clone(), id }, partition.hi_offset);
+                }
+            }
+        }
+    }
+}
+
+impl ConsumerContext for Watch {}
+
+impl Watch {
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// The last trouble, in the client's words.
+    pub fn trouble(&self) -> String {
+        let trouble = self.trouble.lock().expect("no holder panics");
+        if trouble.is_empty() { "no answer".to_owned() } else { trouble.clone() }
+    }
+
+    /// How many messages wait behind these offsets, as far as known.
+    pub fn lag(&self, next: &BTreeMap<Part, i64>) -> i64 {
+        let ends = self.ends.lock().expect("no holder panics");
+        next.iter().map(|(part, next)| ends.get(part).map_or(0, |end| (end - next).max(0))).sum()
+    }
+}
+
+/// A consumer that belongs to no group's assignment.
+pub(super) fn connect(options: &KafkaOptions, source: &str) -> Result<Arc<BaseConsumer<Watch>>, String> {
+    let watch = Watch {
+        source: source.to_owned(),
+        connected: AtomicBool::new(false),
+        trouble: Mutex::default(),
+        ends: Mutex::default(),
+    };
+    let consumer = options.client.config(source).create_with_context(watch);
+    Ok(Arc::new(consumer.map_err(|e: KafkaError| format!("the Kafka client cannot be made: {e}"))?))
+}
+
+/// What the cluster says of the topics.
+pub(super) struct Cluster {
+    /// Its id; empty if it has none.
+    pub id: String,
+    pub parts: Vec<Part>,
+    pub missing_topics: Vec<String>,
+}
+
+/// Asks for the partitions of the source.
+pub(super) fn discover(consumer: &BaseConsumer<Watch>, options: &KafkaOptions) -> Result<Cluster, KafkaError> {
+    let mut cluster = Cluster { id: String::new(), parts: Vec::new(), missing_topics: Vec::new() };
+    for topic in &options.topics {
+        let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
+        let found = metadata.topics().iter().find(|t| t.name() == topic);
+        let partitions = found.map_or(&[][..], |t| t.partitions());
+        if partitions.is_empty() {
+            cluster.missing_topics.push(topic.clone());
+        }
+        for partition in partitions {
+            if options.partitions.as_ref().is_none_or(|only| only.contains(&partition.id())) {
+                cluster.parts.push(Part { topic: topic.clone(), id: partition.id() });
+            }
+        }
+    }
+    cluster.id = consumer.client().fetch_cluster_id(PATIENCE).unwrap_or_default();
+    cluster.parts.sort();
+    Ok(cluster)
+}
+
+/// The first offset a partition still has, and the one after its last.
+pub(super) fn bounds(consumer: &BaseConsumer<Watch>, part: &Part) -> Result<(i64, i64), KafkaError> {
+    consumer.fetch_watermarks(&part.topic, part.id, PATIENCE)
+}
+
+/// The offset at which a partition begins for the source.
+pub(super) fn begin(consumer: &BaseConsumer<Watch>, part: &Part, start: &Start) -> Result<i64, KafkaError> {
+    let (low, high) = bounds(consumer, part)?;
+    match start {
+        Start::Earliest => Ok(low),
+        Start::Latest => Ok(high),
+        Start::Offsets(offsets) => Ok(offsets.get(part).copied().unwrap_or(low)),
+        Start::Timestamp(ms) => {
+            let mut asked = TopicPartitionList::new();
+            asked.add_partition_offset(&part.topic, part.id, Offset::Offset(*ms))?;
+            let found = consumer.offsets_for_times(asked, PATIENCE)?;
+            match found.find_partition(&part.topic, part.id).map(|p| p.offset()) {
+                Some(Offset::Offset(offset)) => Ok(offset),
+                _ => Ok(high),
+            }
+        }
+    }
+}
