@@ -13,6 +13,7 @@ mod dispatch;
 mod features;
 mod feed;
 mod http;
+mod kafka;
 mod latency;
 mod lookup;
 mod machine;
@@ -39,6 +40,8 @@ pub struct Options {
     pub quick: bool,
     /// Where to put what the bench writes: a disk like the one the daemon would use. Removed afterwards.
     pub dir: PathBuf,
+    /// The addresses of a Kafka cluster, for the bench that needs one.
+    pub brokers: Option<String>,
     /// The daemon's binary, for the benches that need a process of their own.
     pub thalweg: PathBuf,
 }
@@ -104,6 +107,10 @@ pub const BENCHES: &[(&str, &str)] = &[
         "dispatch_day",
         "Days of a simulated city by policy of dispatch: income, its gains with intervals, time and memory.",
     ),
+    (
+        "kafka",
+        "A million messages from a topic to a view and from a view to a topic, exactly once, against bare librdkafka.",
+    ),
     ("toy_market", "Orders served in the toy market of Xu et al. 2018 by policy, with intervals."),
 ];
 
@@ -129,6 +136,7 @@ pub fn run(name: &str, options: &Options) -> Result<(), String> {
         },
         "td" => td::run,
         "dispatch_day" => dispatch::day,
+        "kafka" => kafka::run,
         "toy_market" => dispatch::toy,
         _ => {
             let names: Vec<&str> = BENCHES.iter().map(|(n, _)| *n).collect();
