@@ -42,9 +42,10 @@ const PRODUCER: &[(&str, &str)] = &[
 ];
 
 pub fn run(options: &Options, scratch: &Scratch, report: &mut Report) -> Result<(), String> {
-    let brokers = options.brokers.as_deref().ok_or(
-        "this bench needs a broker: `--brokers HOST:PORT`; `scripts/bench kafka` starts one of its own",
-    )?;
+    let brokers = options
+        .brokers
+        .as_deref()
+        .ok_or("this bench needs a broker: `--brokers HOST:PORT`; `scripts/bench kafka` starts one of its own")?;
     let messages = options.pick(1_000_000, 50_000);
     let (mut bare, mut ours) = (Samples::default(), Samples::default());
     let topic = fresh_topic(brokers)?;

@@ -15,6 +15,7 @@ mod feed;
 mod http;
 mod kafka;
 mod latency;
+mod load;
 mod lookup;
 mod machine;
 mod market;
@@ -71,6 +72,10 @@ pub const BENCHES: &[(&str, &str)] = &[
     ),
     ("lookup", "Point lookups over HTTP while 50,000 events a second come in, against a bare axum server."),
     (
+        "load",
+        "Half an hour of events, lookups and subscribers together, one of whom never reads: latencies, and what grows.",
+    ),
+    (
         "latency",
         "From an event's being written to its being durable and readable, against a bare loop that syncs a log.",
     ),
@@ -123,6 +128,7 @@ pub fn run(name: &str, options: &Options) -> Result<(), String> {
         "aggregate" => aggregate::run,
         "commit" => commit::run,
         "lookup" => lookup::run,
+        "load" => load::run,
         "latency" => latency::run,
         "recovery" => recovery::run,
         "memory" => memory::run,

@@ -132,8 +132,16 @@ impl Broker {
         producer.flush(Duration::from_secs(60)).unwrap();
     }
 
-    /// Every committed message of a topic, partition by partition, read as a stranger reads it.
+    /// Every committed message of a topic, partition by partition.
     pub fn read(&self, topic: &str) -> Vec<Received> {
+        let mut received = Vec::new();
+        self.each(topic, |message| received.push(message));
+        received.sort_by_key(|m| (m.partition, m.offset));
+        received
+    }
+
+    /// Every committed message of a topic, each partition in its order, read as a stranger reads it.
+    pub fn each(&self, topic: &str, mut take: impl FnMut(Received)) {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", &self.address)
             .set("group.id", "a-stranger")
@@ -149,7 +157,6 @@ impl Broker {
         }
         let mut open = list.count();
         consumer.assign(&list).unwrap();
-        let mut received = Vec::new();
         while open > 0 {
             let message = match consumer.poll(Duration::from_secs(60)).expect("the topic does not end") {
                 Ok(message) => message,
@@ -163,7 +170,7 @@ impl Broker {
             let headers = message.headers().map_or_else(Vec::new, |headers| {
                 headers.iter().map(|h| (h.key.to_owned(), text(h.value).unwrap_or_default())).collect()
             });
-            received.push(Received {
+            take(Received {
                 partition: message.partition(),
                 offset: message.offset(),
                 at_ms: message.timestamp().to_millis().unwrap_or(-1),
@@ -172,8 +179,6 @@ impl Broker {
                 headers,
             });
         }
-        received.sort_by_key(|m| (m.partition, m.offset));
-        received
     }
 
     fn folder(&self) -> PathBuf {

@@ -7,7 +7,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::sink::{Committed, Mark, Resume, Sink, SinkEnv, SinkError};
 use rdkafka::client::ClientContext;
@@ -24,6 +24,8 @@ use super::kafka_options::KafkaSinkOptions;
 
 /// How long an answer is waited for at once: the sink must hear when the engine stops.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How often a cluster that is away is asked for while there is nothing to deliver.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait before something is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -36,6 +38,8 @@ pub(super) struct KafkaSink {
     /// The name of the transactions and of the group.
     name: String,
     client: Client,
+    /// When the cluster was last asked whether it is there again.
+    asked: Instant,
     /// True between the first message of a commit and its end.
     in_transaction: bool,
     /// What went wrong since then: the commit is then given up.
@@ -154,6 +158,7 @@ impl KafkaSink {
             client: connect(&options, &env.sink, &name)?,
             encoder: Encoder::new(&env.schema, options.key.clone(), options.time),
             encoded: Encoded::default(),
+            asked: Instant::now(),
             in_transaction: false,
             failed: None,
             mark: None,
@@ -450,6 +455,13 @@ impl Sink for KafkaSink {
         if self.client.producer.context().is_down.swap(false, Ordering::Relaxed) {
             let trouble = self.client.producer.context().trouble();
             self.tell(true, &trouble);
+        }
+        if self.is_away && self.asked.elapsed() >= ASK_EVERY {
+            self.asked = Instant::now();
+            let topic = Some(self.options.topic.as_str());
+            if self.client.producer.client().fetch_metadata(topic, Duration::from_millis(100)).is_ok() {
+                self.tell(false, "");
+            }
         }
         Ok(None)
     }
