@@ -159,7 +159,7 @@ impl Delivery {
             // In this order: what is published before the end is delivered.
             let ending = self.ending.load(Ordering::Acquire);
             let published = self.store.published();
-            self.metrics.sink_lag.with_label_values(&[&self.planned.name]).set((published - at) as i64);
+            self.metrics.sink_lag.with_label_values(&[&self.planned.name]).set(published.saturating_sub(at) as i64);
             if published > at {
                 at = self.deliver(sink.as_mut(), at, published)?;
             }
