@@ -178,13 +178,13 @@ fn of_two_under_one_name_one_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     broker.create("zones", 1);
     // A pipeline each, over a source that is pushed: both have a store of their own and one name at the broker.
-    let text = format!(
+    let toml = format!(
         "name = \"two\"\n[sources.items]\ntype = \"http\"\nkey = \"id\"\n[sources.items.columns]\nid = \"int64\"\n\
          [sinks.zones]\ntype = \"kafka\"\nbrokers = \"{}\"\ntopic = \"zones\"\nview = \"items\"\n",
         broker.address
     );
     let file = dir.path().join("two.toml");
-    std::fs::write(&file, text).unwrap();
+    std::fs::write(&file, toml).unwrap();
     let push = |daemon: &Daemon, id: u64| {
         let url = format!("{}/v1/sources/items/records", daemon.url);
         support::post(&url, "application/json", None, format!("{{\"id\":{id}}}").as_bytes())

@@ -275,7 +275,7 @@ impl KafkaSink {
         let mut list = self.place();
         let mut place = list.find_partition(&self.options.topic, 0).expect("just added");
         place.set_offset(Offset::Offset(mark.epoch as i64)).map_err(|e| self.refused("marking", &e))?;
-        place.set_metadata(serde_json::to_vec(mark).expect("a mark is JSON"));
+        place.set_metadata(serde_json::to_string(mark).expect("a mark is JSON"));
         Ok(list)
     }
 
@@ -431,8 +431,8 @@ impl Sink for KafkaSink {
             }
         } else {
             let flushed = self.insist(|client| client.producer.flush(PATIENCE))?;
-            if let Some((_, why)) = self.client.producer.context().undelivered.lock().expect("no holder panics").clone()
-            {
+            let undelivered = self.client.producer.context().undelivered.lock().expect("no holder panics").clone();
+            if let Some((_, why)) = undelivered {
                 return self.resolve(None, &why);
             }
             match flushed {
