@@ -272,7 +272,7 @@ impl KafkaSink {
 
     /// The mark as an offset that is committed.
     fn marked(&self, mark: &Mark) -> Result<TopicPartitionList, SinkError> {
-        let mut list = self.place();
+        let list = self.place();
         let mut place = list.find_partition(&self.options.topic, 0).expect("just added");
         place.set_offset(Offset::Offset(mark.epoch as i64)).map_err(|e| self.refused("marking", &e))?;
         place.set_metadata(serde_json::to_string(mark).expect("a mark is JSON"));
