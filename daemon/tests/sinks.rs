@@ -70,6 +70,7 @@ fn json(field: &Field) -> Json {
         Field::Null => Json::Null,
         Field::Bool(v) => (*v).into(),
         Field::Long(v) => (*v).into(),
+        Field::Double(v) if v.is_nan() => "NaN".into(),
         Field::Double(v) => (*v).into(),
         Field::Str(v) => v.as_str().into(),
         other => other.to_string().into(),

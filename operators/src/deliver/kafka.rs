@@ -24,6 +24,8 @@ use super::kafka_options::KafkaSinkOptions;
 
 /// How long an answer is waited for at once: the sink must hear when the engine stops.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// A cluster that has not answered for so long is away.
+const AWAY_AFTER: Duration = Duration::from_secs(3);
 /// How often a cluster that is away is asked for while there is nothing to deliver.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait before something is tried again.
@@ -185,6 +187,7 @@ impl KafkaSink {
         &mut self,
         mut ask: impl FnMut(&Client) -> Result<T, KafkaError>,
     ) -> Result<Result<T, KafkaError>, SinkError> {
+        let begun = Instant::now();
         loop {
             let error = match ask(&self.client) {
                 Ok(answer) => {
@@ -202,8 +205,10 @@ impl KafkaSink {
                 return Ok(Err(error));
             }
             self.client.producer.poll(Duration::ZERO);
-            let trouble = self.client.producer.context().trouble();
-            self.tell(true, &format!("{error} ({trouble})"));
+            if begun.elapsed() >= AWAY_AFTER {
+                let trouble = self.client.producer.context().trouble();
+                self.tell(true, &format!("{error} ({trouble})"));
+            }
             self.env.patience.check()?;
             std::thread::sleep(PAUSE);
         }
