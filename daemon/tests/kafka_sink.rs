@@ -71,8 +71,8 @@ fn of_files(dir: &Path, sink: &str) -> Vec<String> {
         }
         for line in std::fs::read_to_string(path).unwrap().lines() {
             let mut row: serde_json::Map<String, Json> = serde_json::from_str(line).unwrap();
-            let epoch = row.remove("_epoch").unwrap();
-            let op = row.remove("_op");
+            let epoch = row.shift_remove("_epoch").unwrap();
+            let op = row.shift_remove("_op");
             let own = Json::Object(row.clone()).to_string();
             match op.as_ref().and_then(Json::as_str) {
                 Some("delete") => changes.push(format!("{epoch} deleted {own}")),
