@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_bench_of_another_name_is_refused_with_the_names_there_are() {
-        let options = Options { json: true, quick: true, dir: PathBuf::new(), thalweg: PathBuf::new() };
+        let options = Options { json: true, quick: true, dir: PathBuf::new(), brokers: None, thalweg: PathBuf::new() };
         let message = run("nothing", &options).unwrap_err();
         assert!(BENCHES.iter().all(|(name, _)| message.contains(name)), "{message}");
     }

@@ -136,6 +136,7 @@ fn plan() -> Plan {
             idle_after_ms: None,
             stored: true,
         }],
+        sinks: Vec::new(),
         steps: vec![PlannedStep {
             name: "copy".into(),
             operator: "pass".into(),

@@ -108,6 +108,7 @@ fn plan(rows: i64, epoch_rows_max: usize) -> Plan {
         name: "test".into(),
         base_dir: PathBuf::from("."),
         tests: Vec::new(),
+        sinks: Vec::new(),
         concealed: engine::pipeline::Concealed::NOTHING,
         settings: Settings { epoch_rows_max, epoch_interval_ms: 1, ..Settings::default() },
         sources: vec![

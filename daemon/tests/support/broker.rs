@@ -129,7 +129,7 @@ impl Broker {
             }
             producer.send(record).map_err(|(e, _)| e).unwrap();
         }
-        producer.flush(Duration::from_secs(60)).unwrap();
+        producer.flush(Duration::from_secs(600)).unwrap();
     }
 
     /// Every committed message of a topic, partition by partition.
