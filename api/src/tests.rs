@@ -547,7 +547,7 @@ async fn what_is_not_served_is_said_with_a_code() {
 async fn routes_of_the_read_side_are_served_and_refuse_what_they_do_not_take() {
     let f = Fixture::new();
     f.epoch(&[]);
-    let of_the_engine = ["/v1/pipelines", "/v1/sources", "/v1/epochs", "/healthz/ready", "/metrics"];
+    let of_the_engine = ["/v1/pipelines", "/v1/sources", "/v1/sinks", "/v1/epochs", "/healthz/ready", "/metrics"];
     for route in ROUTES.iter().filter(|r| r.method == "GET" && !r.path.starts_with("/v1/sources/")) {
         if of_the_engine.contains(&route.path) {
             continue;

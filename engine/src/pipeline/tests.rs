@@ -276,7 +276,7 @@ fn unknown_names_are_told_with_the_nearest() {
         "[sinks.out]\ntype = \"kafka\"\n",
         "
         13: [sinks.out] `view` is missing: expected a string
-        14: [sinks.out] there is no sink type `kafka`; did you mean `paper`?",
+        14: [sinks.out] there is no sink type `kafka`; expected `paper`",
     );
 }
 
