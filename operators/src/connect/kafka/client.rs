@@ -1,6 +1,6 @@
 //! The Kafka client, as far as it is needed: its state, told by itself, and the few questions it is asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataPartition;
+use rdkafka::statistics::Broker;
 use rdkafka::{Offset, Statistics, TopicPartitionList};
 
 use super::log::Part;
@@ -31,6 +32,8 @@ pub(super) struct Watch {
     trouble: Mutex<String>,
     /// A broker that is asked and silent for longer is as good as away.
     silence_us: i64,
+    /// Brokers that were so when the statistics last came. A question may have been asked just before they did.
+    silent: Mutex<BTreeSet<String>>,
     /// The end of each partition, as the brokers said with the last messages.
     ends: Mutex<BTreeMap<Part, i64>>,
 }
@@ -56,15 +59,15 @@ impl ClientContext for Watch {
     }
 
     fn stats(&self, statistics: Statistics) {
-        let is_silent = |b: &rdkafka::statistics::Broker| b.waitresp_cnt > 0 && b.rxidle > self.silence_us;
-        let mut up = statistics.brokers.values().filter(|b| b.state == "UP").peekable();
-        let is_silent = up.peek().is_some() && up.all(is_silent);
-        if is_silent {
-            "a broker is connected, and does not answer"
-                .clone_into(&mut self.trouble.lock().expect("no holder panics"));
+        let up: Vec<_> = statistics.brokers.values().filter(|b| b.state == "UP").collect();
+        let is_silent = |b: &&&Broker| b.waitresp_cnt > 0 && b.rxidle > self.silence_us;
+        let silent: BTreeSet<String> = up.iter().filter(is_silent).map(|b| b.name.clone()).collect();
+        let before = std::mem::replace(&mut *self.silent.lock().expect("no holder panics"), silent.clone());
+        let is_away = !up.is_empty() && up.iter().all(|b| silent.contains(&b.name) && before.contains(&b.name));
+        if is_away {
+            *self.trouble.lock().expect("no holder panics") = "a broker is connected and does not answer".to_owned();
         }
-        let is_up = statistics.brokers.values().any(|b| b.state == "UP");
-        self.connected.store(is_up && !is_silent, Ordering::Relaxed);
+        self.connected.store(!up.is_empty() && !is_away, Ordering::Relaxed);
         let mut ends = self.ends.lock().expect("no holder panics");
         for (topic, told) in statistics.topics {
             for (id, partition) in told.partitions {
@@ -107,6 +110,7 @@ pub(super) fn connect(options: &KafkaOptions, source: &str) -> Result<Arc<BaseCo
         connected: AtomicBool::new(false),
         trouble: Mutex::default(),
         silence_us: (SILENCE_MS + wait_ms) * 1000,
+        silent: Mutex::default(),
         ends: Mutex::default(),
     };
     let consumer = config.create_with_context(watch);

@@ -286,7 +286,7 @@ impl Decoder {
 
     fn row(&mut self, part: &Part, message: &Message, rows: &mut Rows) -> Result<(), Bad> {
         self.beside(part, message, rows)?;
-        let Some(value) = &message.value else { return self.tombstone(rows) };
+        let Some(value) = message.value.as_deref() else { return self.tombstone(rows) };
         match &mut self.value {
             ValueDecoder::Json(json, is_framed) => {
                 let value = if *is_framed { framed(value)?.1 } else { value };
