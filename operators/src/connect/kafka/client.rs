@@ -63,7 +63,9 @@ impl ClientContext for Watch {
         let is_silent = |b: &&&Broker| b.waitresp_cnt > 0 && b.rxidle > self.silence_us;
         let silent: BTreeSet<String> = up.iter().filter(is_silent).map(|b| b.name.clone()).collect();
         let before = std::mem::replace(&mut *self.silent.lock().expect("no holder panics"), silent.clone());
-        let is_away = !up.is_empty() && up.iter().all(|b| silent.contains(&b.name) && before.contains(&b.name));
+        // One that is not asked anything says nothing for that reason.
+        let answers = up.iter().any(|b| (0..=self.silence_us).contains(&b.rxidle));
+        let is_away = !answers && silent.iter().any(|name| before.contains(name));
         if is_away {
             *self.trouble.lock().expect("no holder panics") = "a broker is connected and does not answer".to_owned();
         }
