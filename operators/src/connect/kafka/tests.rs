@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use testkit::random::Random;
 use types::{Column, Type, Value};
 
 use super::super::cells::{RowSpec, Rows};
-use super::super::fuzz::{Random, broken};
+use super::super::fuzz::broken;
 use super::super::tests::ipc_stream;
 use super::super::time::TimeFormat;
 use super::log::Part;
