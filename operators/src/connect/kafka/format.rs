@@ -128,7 +128,7 @@ impl Routes {
 }
 
 /// Reads the keys of Avro. The tombstone need not be in a schema.
-pub(super) fn avro(
+pub(super) fn avro_format(
     section: &mut Section<'_>,
     shape: &SourceShape,
     spec: &RowSpec,
@@ -186,7 +186,7 @@ pub(super) fn avro(
 }
 
 /// Reads the keys of Protobuf. The tombstone need not be in a message.
-pub(super) fn protobuf(
+pub(super) fn protobuf_format(
     section: &mut Section<'_>,
     shape: &SourceShape,
     spec: &RowSpec,

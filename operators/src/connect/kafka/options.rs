@@ -13,8 +13,8 @@ use types::Type;
 use super::super::time::TimeFormat;
 use super::super::{RECORD_BYTES_OPTION, TIMESTAMP_FORMAT_OPTION, TIMESTAMP_UNIT_OPTION, row_spec};
 use super::format::{
-    FORMAT_OPTION, KINDS, Kind, MESSAGE_OPTION, PATHS_OPTION, SCHEMA_OPTION, SCHEMA_REGISTRY_OPTION, WIRE_OPTION, avro,
-    is_framed, protobuf,
+    FORMAT_OPTION, KINDS, Kind, MESSAGE_OPTION, PATHS_OPTION, SCHEMA_OPTION, SCHEMA_REGISTRY_OPTION, WIRE_OPTION,
+    avro_format, is_framed, protobuf_format,
 };
 use super::log::Part;
 use super::record::{Format, KeyFormat, Layout};
@@ -336,8 +336,8 @@ fn layout(section: &mut Section<'_>, shape: &SourceShape) -> Option<Layout> {
     let left: Vec<usize> = (0..spec.columns.len()).filter(|c| !used.contains(c)).collect();
     let format = match kind {
         Kind::Json => Format::Json { framed: is_framed(section)? },
-        Kind::Avro => avro(section, shape, &spec, &left, tombstone)?,
-        Kind::Protobuf => protobuf(section, shape, &spec, &left, tombstone)?,
+        Kind::Avro => avro_format(section, shape, &spec, &left, tombstone)?,
+        Kind::Protobuf => protobuf_format(section, shape, &spec, &left, tombstone)?,
         Kind::Arrow => Format::Arrow,
         Kind::Csv => match delimiter.as_deref().unwrap_or(",").as_bytes() {
             [b] if !b.is_ascii_alphanumeric() && !matches!(b, b'"' | b'\n' | b'\r' | b'.' | b'+' | b'-') => {
