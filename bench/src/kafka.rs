@@ -121,7 +121,7 @@ fn fill(brokers: &str, topic: &str, messages: u64) -> Result<(), String> {
     let producer: BaseProducer = config(brokers, PRODUCER).create().map_err(text)?;
     for (key, value) in values(messages) {
         let record = BaseRecord::to(topic).partition((key % PARTITIONS as u64) as i32);
-        send(&producer, record.key(&key.to_string()).payload(&value))?;
+        send(&producer, record.key(key.to_string().as_str()).payload(value.as_str()))?;
     }
     producer.flush(Duration::from_secs(60)).map_err(text)
 }
@@ -201,7 +201,7 @@ fn bare_producer(brokers: &str, topic: &str, messages: u64) -> Result<(), String
         producer.begin_transaction().map_err(text)?;
         for id in first..messages.min(first + TRANSACTION as u64) {
             let (key, value) = change(id);
-            send(&producer, BaseRecord::to(topic).key(&key).payload(&value))?;
+            send(&producer, BaseRecord::to(topic).key(key.as_str()).payload(value.as_str()))?;
         }
         producer.commit_transaction(patience).map_err(text)?;
     }
