@@ -115,6 +115,54 @@ fn a_fleet_that_begins_again_goes_on_where_it_was() {
     assert_eq!(views(&twice), views(&once));
 }
 
+/// What the steps say of themselves, by step and name.
+fn gauges(daemon: &Daemon) -> BTreeMap<(String, String), f64> {
+    let (_, body) = get(&format!("{}/metrics", daemon.url)).unwrap();
+    let gauge = |line: &str| {
+        let (labels, figure) = line.strip_prefix("thalweg_step_value{")?.split_once("} ")?;
+        let label = |name: &str| Some(labels.split_once(&format!("{name}=\""))?.1.split('"').next()?.to_owned());
+        Some(((label("step")?, label("name")?), figure.parse().ok()?))
+    };
+    body.lines().filter_map(gauge).collect()
+}
+
+/// Gauges agree with the views, whichever workers have which share, and after a restart as before.
+#[test]
+fn steps_say_how_they_fare() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, data) = (pipeline(dir.path()), dir.path().join("store"));
+    let check = |daemon: &Daemon, answered: usize| {
+        let (told, seen) = (gauges(daemon), views(daemon));
+        let gauge = |step: &str, name: &str| told[&(step.to_owned(), name.to_owned())];
+        let rows = |name: &str| seen.iter().find(|(view, ..)| view == name).unwrap().1 as f64;
+        let row = |name: &str| -> Value {
+            let (_, body) = get(&format!("{}/v1/views/{name}?limit=2", daemon.url)).unwrap();
+            serde_json::from_str::<Value>(&body).unwrap()["rows"][0].clone()
+        };
+        let (rounds, errors) = (row("dispatch.rounds"), row("values.errors"));
+        assert_eq!(gauge("dispatch", "open_orders"), rows("dispatch.waiting"));
+        assert_eq!(gauge("dispatch", "idle_drivers"), rows("dispatch.idle"));
+        assert_eq!(gauge("dispatch", "matches"), answered as f64);
+        assert_eq!(gauge("dispatch", "mean_pickup_m"), rounds["mean_distance_m"].as_f64().unwrap());
+        let asked = rounds["orders"].as_f64().unwrap();
+        assert!(gauge("dispatch", "answer_ratio") == answered as f64 / asked && asked > 50.0, "{rounds}");
+        assert_eq!(gauge("values", "states_visited"), rows("values"));
+        assert_eq!(gauge("values", "updates"), errors["count"].as_f64().unwrap());
+        let stay = gauge("reposition", "stay_ratio");
+        assert!(stay > 0.0 && stay < 1.0, "{told:?}");
+        let later = gauge("reposition", "moves");
+        assert!(later > 0.0 && later <= rows("reposition.moves"), "{told:?}");
+    };
+    let morning = Settings { from_hour: 7.0, until_hour: 8.0, ..settings() };
+    let daemon = Daemon::start(&file, &data, 4, &[]);
+    let answered = live(&daemon.url, &morning).answered;
+    check(&daemon, answered);
+    drop(daemon);
+    let daemon = Daemon::start(&file, &data, 2, &[]);
+    let answered = live(&daemon.url, &Settings { until_hour: 8.5, ..morning }).answered;
+    check(&daemon, answered);
+}
+
 #[test]
 fn a_night_passes_into_the_next_day() {
     let dir = tempfile::tempdir().unwrap();

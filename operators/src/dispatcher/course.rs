@@ -441,6 +441,11 @@ impl Course {
         self.touched.decisions.entry(order).or_insert(old);
     }
 
+    /// How many drivers are in the pool.
+    pub fn idle(&self) -> usize {
+        self.seat_of.len()
+    }
+
     /// What has changed since the last call.
     pub fn take_touched(&mut self) -> Touched {
         replace(&mut self.touched, Touched::default())

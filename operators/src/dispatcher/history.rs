@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Float64Type, TimestampMicrosecondType};
 use engine::operator::{Context, HistoryOperator};
 use types::Value;
 
-use super::course::{Course, Order, Touched};
+use super::course::{Course, Order, Totals, Touched};
 use super::options::{Dispatch, OrderEvent};
 use super::state::{DECISION, DRIVER, Entry, ORDER, key_of};
 use super::views::Views;
@@ -38,6 +38,16 @@ pub struct Dispatcher {
     views: Views,
     markets: BTreeMap<Id, Course>,
     touched: BTreeSet<Id>,
+    /// What gauges are of, if nothing has changed since.
+    figures: Option<Figures>,
+}
+
+/// Over all markets: open orders, drivers in the pool, and of the totals what gauges are of.
+#[derive(Clone, Copy, Default)]
+struct Figures {
+    open: usize,
+    idle: usize,
+    totals: Totals,
 }
 
 /// How an input is read.
@@ -69,6 +79,7 @@ impl Dispatcher {
             views: Views::new(&dispatch),
             markets: BTreeMap::new(),
             touched: BTreeSet::new(),
+            figures: None,
             dispatch,
         }
     }
@@ -80,7 +91,30 @@ impl Dispatcher {
             let touched = course.take_touched();
             self.views.tell(&market, course, &touched, context);
             store(&market, course, &touched, context);
+            self.figures = None;
         }
+    }
+
+    /// Says how the markets fare.
+    fn measure(&mut self, context: &mut Context) {
+        let markets = &self.markets;
+        let figures = self.figures.get_or_insert_with(|| markets.values().fold(Figures::default(), Figures::and));
+        let Figures { open, idle, totals } = figures;
+        context.gauge_sum("open_orders", *open as f64);
+        context.gauge_sum("idle_drivers", *idle as f64);
+        context.gauge_sum("matches", totals.matched as f64);
+        context.gauge_mean("answer_ratio", totals.matched as f64, totals.orders as f64);
+        context.gauge_mean("mean_pickup_m", totals.distance_m, totals.matched as f64);
+    }
+}
+
+impl Figures {
+    fn and(self, course: &Course) -> Figures {
+        let (mut totals, more) = (self.totals, course.totals.unwrap_or_default());
+        totals.matched += more.matched;
+        totals.orders += more.orders;
+        totals.distance_m += more.distance_m;
+        Figures { open: self.open + course.orders.len(), idle: self.idle + course.idle(), totals }
     }
 }
 
@@ -164,6 +198,7 @@ impl HistoryOperator for Dispatcher {
             }
         }
         self.finish(context);
+        self.measure(context);
     }
 }
 

@@ -56,6 +56,9 @@ each market how many rounds matched somebody, `orders` that came, were `matched`
 time has passed and their order is no longer served: they go from the view and the state with the next event of the
 market, whichever it is, that is later than `at` by more. `matches` keeps them all.
 
+**Gauges**, over all markets: `thalweg_step_value` has `open_orders`, `idle_drivers`, `matches` so far, `answer_ratio` (matches
+an order that came, so far) and `mean_pickup_m`, the mean distance to the pickup of all matches.
+
 **Faults**, which change nothing: `null_driver`, `null_order`, `unknown_word`, `bad_place` (null, NaN or off the map),
 `bad_cell` (null), `bad_reward` (null, NaN or beyond ±10⁹), `bad_duration` and `bad_patience` (null, NaN, negative or above
 10⁹), `bad_value` (null, NaN or beyond ±10⁹), `driver_offline` (anything but `online` of a driver who is not), `not_matched`

@@ -84,6 +84,8 @@ pub struct Course {
     due: BTreeSet<(i64, Id)>,
     /// How many idle drivers are in a cell or on their way there.
     supply: BTreeMap<String, u32>,
+    /// How many drivers were sent last, and how many of them to where they were.
+    pub sent: [u64; 2],
     near: Idle,
     names: Vec<String>,
     numbers: BTreeMap<String, u32>,
@@ -99,6 +101,7 @@ impl Course {
             values: Values::new(shape.values_initial),
             due: BTreeSet::new(),
             supply: BTreeMap::new(),
+            sent: [0; 2],
             near: Idle::new(shape.reach_m),
             names: Vec::new(),
             numbers: BTreeMap::new(),
@@ -187,6 +190,9 @@ impl Course {
         if let Some(cell) = supplied(&driver) {
             *self.supply.entry(cell.to_owned()).or_default() += 1;
         }
+        for (count, one) in self.sent.iter_mut().zip(sent(&driver)) {
+            *count += one;
+        }
         self.drivers.insert(id, driver);
     }
 
@@ -197,6 +203,9 @@ impl Course {
         }
         if let Some(count) = supplied(&driver).and_then(|cell| self.supply.get_mut(cell)) {
             *count -= 1;
+        }
+        for (count, one) in self.sent.iter_mut().zip(sent(&driver)) {
+            *count -= one;
         }
         Some(driver)
     }
@@ -246,6 +255,12 @@ impl Course {
 fn supplied(driver: &Driver) -> Option<&str> {
     let sent_to = driver.decision.as_ref().filter(|_| driver.is_sent).map(|d| d.cell.as_str());
     (driver.duty == Duty::Idle).then(|| sent_to.unwrap_or(&driver.spot.cell))
+}
+
+/// Whether a driver was ever sent, and whether to where it was: as counts.
+fn sent(driver: &Driver) -> [u64; 2] {
+    let decision = driver.decision.as_ref();
+    [decision.is_some(), decision.is_some_and(|d| d.cell == d.from_cell)].map(u64::from)
 }
 
 /// The first round at this time or later, if there is one.

@@ -30,6 +30,9 @@ the idle drivers in the cell or sent there, and the one who is asked: so that a 
 `from_cell`, the `probability` with which it was drawn, the `value` and `discount` of the place and its `distance_m`.
 `moves`: the same as a stream, of all moves, with event time `at`.
 
+**Gauges**, over all markets: `thalweg_step_value` has `moves`, how many were decided since the process began, and
+`stay_ratio`, of the drivers in the view the part that was sent to where it was.
+
 **Faults**, which change nothing: `null_driver`, `unknown_word`, `bad_place` (null, NaN or off the map), `bad_cell` (null),
 `bad_demand` (null, NaN, negative or above 10⁹), `bad_value` (null, NaN or beyond ±10⁹), `driver_offline` (anything but
 `online` of a driver who is not), `duplicate_event` (`online`, `offline`, `busy` or `free` again).";

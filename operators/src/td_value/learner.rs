@@ -13,7 +13,7 @@ use engine::metrics::TD_ERROR;
 use engine::operator::{Context, HistoryOperator};
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
-use types::{Delta, Epoch, Micros, Type, Value};
+use types::{Delta, Micros, Type, Value};
 
 use super::calendar::{Anchor, Change};
 use super::options::{TdValue, cell_name};
@@ -40,8 +40,8 @@ pub struct Learner {
     cells: Cells,
     /// What is known of cells beside their values, if that is needed.
     facts: Vec<Fact>,
-    errors: EpochErrors,
     told: Told,
+    figures: Figures,
 }
 
 /// The table, in columns, and which of its cells were touched by this call.
@@ -118,6 +118,8 @@ struct Part {
     /// The values of the offline function's cells, as long as nobody was in them.
     unvisited: Vec<f64>,
     is_moved: bool,
+    /// The weight the last change point gave the offline function.
+    offline_weight: Option<f64>,
     members: Vec<u32>,
     errors: Errors,
     /// What the errors were before this call, and a row of the partition's, if it was touched.
@@ -145,12 +147,32 @@ impl Errors {
     }
 }
 
-/// The mean absolute TD error of an epoch.
+/// What gauges are of; no part of the state.
 #[derive(Default)]
-struct EpochErrors {
-    epoch: Epoch,
-    sum: f64,
-    count: u64,
+struct Figures {
+    /// The absolute TD errors of this epoch.
+    error: f64,
+    errors: u64,
+    /// Cells that were left once, and transitions that were learned from, ever.
+    visited: u64,
+    updates: u64,
+    /// The weights of the offline function in the partitions, summed up, and how many these are.
+    offline: (f64, u64),
+}
+
+impl Figures {
+    /// Counts a partition, by the last change point that it has passed.
+    fn weigh(&mut self, part: &mut Part, change: Option<&Change>) {
+        let before = part.offline_weight;
+        let weight = match change {
+            Some(Change { anchor: Anchor::Offline, keep, .. }) => 1.0 - keep,
+            Some(_) => 0.0,
+            None => before.unwrap_or(0.0),
+        };
+        self.offline.1 += u64::from(before.is_none());
+        self.offline.0 += weight - before.unwrap_or(0.0);
+        part.offline_weight = Some(weight);
+    }
 }
 
 /// Rows of `changes`: for each the row of the event that moved or showed it, and the cell's name, value and number.
@@ -201,8 +223,8 @@ impl Learner {
             tile_cells: HashMap::default(),
             cells: Cells::default(),
             facts: Vec::new(),
-            errors: EpochErrors::default(),
             told: Told::default(),
+            figures: Figures::default(),
             td,
         }
     }
@@ -312,6 +334,7 @@ impl Learner {
         let changes = td.calendar.between(part.through.unwrap_or(at), at);
         part.through = Some(at);
         part.next_change = td.calendar.next(at);
+        self.figures.weigh(part, changes.last());
         if changes.is_empty() {
             return;
         }
@@ -553,6 +576,7 @@ impl HistoryOperator for Learner {
                 let through = number(0) as i64;
                 let next = if self.has_points() { self.td.calendar.next(through) } else { Micros::MAX };
                 let part = &mut self.parts[part];
+                self.figures.weigh(part, None);
                 part.next_change = next;
                 part.through = (through != Micros::MIN).then_some(through);
                 let [sum, sum_absolute, greatest] = [3, 4, 5].map(|at| f64::from_bits(number(at)));
@@ -561,11 +585,17 @@ impl HistoryOperator for Learner {
             }
             len => {
                 let part = self.restored_part(&key[..key.len() - 2]) as usize;
-                self.parts[part].unvisited = (0..len / 8).map(|at| f64::from_bits(number(at))).collect();
+                let part = &mut self.parts[part];
+                part.unvisited = (0..len / 8).map(|at| f64::from_bits(number(at))).collect();
+                // It is stored only if a change point was passed, and comes after the partition's own.
+                let passed = part.through.and_then(|through| self.td.calendar.last(through));
+                self.figures.weigh(part, passed.as_ref());
                 return;
             }
         };
         let at = cell as usize;
+        self.figures.visited += 1;
+        self.figures.updates += if value.len() == 24 { number(1) } else { 0 };
         self.cells.values[at] = f64::from_bits(number(0));
         self.cells.visits[at] = number(1) as i64;
         self.cells.updated_at[at] = number(2) as i64;
@@ -591,9 +621,6 @@ impl HistoryOperator for Learner {
         let times = events.column(td.at).as_primitive::<TimestampMicrosecondType>();
         let seqs = td.seq.map(|seq| events.column(seq).as_primitive::<Int64Type>());
         let (keeps_parts, has_points) = (self.keeps_parts(), self.has_points());
-        if self.errors.epoch != context.epoch {
-            self.errors = EpochErrors { epoch: context.epoch, ..EpochErrors::default() };
-        }
         let one = rates.discount(rates.duration_unit_secs);
         let (mut last_secs, mut last_discount) = (rates.duration_unit_secs, one);
         for row in 0..events.num_rows() {
@@ -657,12 +684,14 @@ impl HistoryOperator for Learner {
                 refuse(self, "not_finite", format!("the value {} would become {}", old[at], old[at] + step));
                 continue;
             }
+            self.figures.updates += 1;
             for i in 0..cells {
                 let cell = place[i];
                 // Two tiles may be one cell.
                 if i > 0 && place[..i].contains(&cell) {
                     continue;
                 }
+                self.figures.visited += u64::from(self.cells.visits[cell as usize] == 0);
                 self.cells.learn(cell, old[i] + step, at);
                 if let Some(seqs) = seqs.filter(|_| td.has_changes) {
                     let now = self.cells.values[cell as usize];
@@ -674,13 +703,20 @@ impl HistoryOperator for Learner {
             if keeps_parts {
                 self.parts[part as usize].errors.add(error);
             }
-            self.errors.sum += error.abs();
-            self.errors.count += 1;
-        }
-        if self.errors.count > 0 {
-            context.gauge(TD_ERROR, self.errors.sum / self.errors.count as f64);
+            self.figures.error += error.abs();
+            self.figures.errors += 1;
         }
         self.finish(events, &parts, context);
+    }
+
+    fn advance(&mut self, context: &mut Context) {
+        let figures = &mut self.figures;
+        context.gauge_mean(TD_ERROR, std::mem::take(&mut figures.error), std::mem::take(&mut figures.errors) as f64);
+        context.gauge_sum("states_visited", figures.visited as f64);
+        context.gauge_sum("updates", figures.updates as f64);
+        if self.td.offline.is_some() {
+            context.gauge_mean("offline_weight", figures.offline.0, figures.offline.1 as f64);
+        }
     }
 }
 
@@ -696,7 +732,7 @@ impl Learner {
 }
 
 /// A column of numbers as floats.
-fn floats(column: &ArrayRef) -> Float64Array {
+pub fn floats(column: &ArrayRef) -> Float64Array {
     let column = cast(column, &DataType::Float64).expect("int64 and float64 are floats");
     column.as_primitive::<Float64Type>().clone()
 }

@@ -48,6 +48,10 @@ Two more relations, if they are asked for:
 A cell's name is its key as text, of several columns joined by `|`, or `~X,Y` for a tile, its coordinates in tiles. Where
 there are several columns or tiles, `\\` stands before a `|`, `~` or `\\` of the key's own.
 
+**Gauges.** `thalweg_td_error` is the mean absolute TD error of the last epoch with transitions; `thalweg_step_value` has
+`states_visited` (rows of the view), `updates` (transitions learned from so far) and, with `offline`, `offline_weight`: what the
+last change point gave the offline function, 1 − keep, and 0 if it drew to `initial`; the mean over partitions.
+
 **Faults**, which leave V as it was: `null_state`, `null_next_state` (null in some of several columns),
 `bad_place` (a coordinate that is null, NaN or not in range), `bad_reward` (null, NaN or infinite), `bad_duration` (null, NaN, infinite or
 negative), `not_finite` (the new value would be none).";
