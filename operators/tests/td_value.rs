@@ -146,6 +146,7 @@ fn trained(training: Training) -> Artefact {
             places: [(0.0, 0.0), (1.0, 1.0)],
             reward,
             secs,
+            counted_secs: secs,
         };
         trainer.record(&record)
     };
@@ -159,7 +160,7 @@ fn trained(training: Training) -> Artefact {
 }
 
 const TRAINING: Training =
-    Training { tile: None, gamma: 0.9, unit_secs: 3_600.0, slot_secs: 3_600, offset: 0, spread: false };
+    Training { tile: None, gamma: 0.9, unit_secs: 3_600.0, slot_secs: 3_600, offset: 0, spread: false, sweeps: 4 };
 
 #[test]
 fn an_offline_function_is_what_the_history_says() {

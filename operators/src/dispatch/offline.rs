@@ -12,7 +12,7 @@
 use super::tiles::{Coding, Place, TILED_CELLS};
 
 /// How often the transitions of a slot are gone through.
-const SWEEPS: usize = 4;
+pub const SWEEPS: usize = 4;
 
 /// A recorded transition.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +54,11 @@ impl Offline {
     /// What history says of cells numbered below `cells` in slots below `slots`. Transitions of one slot may come in any
     /// order but the order is part of the result (sums of floats): it must be canonical.
     pub fn learn(coding: Coding, cells: usize, slots: u32, history: &[Recorded]) -> Offline {
+        Offline::learn_in(SWEEPS, coding, cells, slots, history)
+    }
+
+    /// As [`Offline::learn`], in so many sweeps.
+    pub fn learn_in(sweeps: usize, coding: Coding, cells: usize, slots: u32, history: &[Recorded]) -> Offline {
         let is_tiled = coding != Coding::Tabular;
         let mut offline = Offline { is_tiled, cells, values: vec![f64::NAN; cells * slots as usize] };
         let mut by_slot: Vec<Vec<u32>> = vec![Vec::new(); slots as usize];
@@ -65,7 +70,7 @@ impl Offline {
         for slot in (0..slots).rev() {
             let of_slot = &by_slot[slot as usize];
             let is_within = |r: &Recorded| r.to.is_some_and(|(_, to)| to <= slot);
-            let sweeps = if of_slot.iter().any(|at| is_within(&history[*at as usize])) { SWEEPS } else { 1 };
+            let sweeps = if of_slot.iter().any(|at| is_within(&history[*at as usize])) { sweeps } else { 1 };
             for _ in 0..sweeps {
                 sums.fill((0.0, 0));
                 for at in of_slot {

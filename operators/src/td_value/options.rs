@@ -112,6 +112,15 @@ pub fn cell_name(key: &[Value], has_tiles: bool) -> String {
 
 /// Reads a step's section, and reports everything that is wrong with it.
 pub fn read(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<TdValue> {
+    read_with(section, relations, true)
+}
+
+/// As [`read`], for a step whose offline value function is still to be made: `offline` is not looked at.
+pub fn read_to_train(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<TdValue> {
+    read_with(section, relations, false)
+}
+
+fn read_with(section: &mut Section<'_>, relations: &Relations<'_>, loads: bool) -> Option<TdValue> {
     let (relation, schema) = relations.input(section, "input")?;
     let state = required_columns(section, "state", schema);
     let next_state = required_columns(section, "next_state", schema);
@@ -124,10 +133,17 @@ pub fn read(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<TdVa
     let has_errors = flag(section, "errors");
     let has_changes = flag(section, "changes");
     let offline = match (&rates, &tiles) {
+        _ if !loads => {
+            if section.has("offline") {
+                section.string("offline").map(|_| None)
+            } else {
+                Some(None)
+            }
+        }
         (Some(rates), Some(tiles)) => read_offline(section, rates, tiles.as_ref()),
         _ => None,
     };
-    if let (Some(calendar), Some(offline)) = (&calendar, &offline) {
+    if let (Some(calendar), Some(offline), true) = (&calendar, &offline, loads) {
         let wants = calendar.points().iter().any(|p| p.anchor == Anchor::Offline);
         match offline {
             None if wants => section.problem("change_points", "`to = \"offline\"` needs the option `offline`"),

@@ -28,6 +28,8 @@ pub struct Training {
     pub offset: i64,
     /// Whether a reward is spread over its duration and discounted there, as Xu's is.
     pub spread: bool,
+    /// How often the programming goes through the transitions of a slot, if some of them end in it.
+    pub sweeps: usize,
 }
 
 /// A recorded transition.
@@ -45,6 +47,8 @@ pub struct Record {
     pub reward: f64,
     /// How long it took, in seconds.
     pub secs: f64,
+    /// As how long that is discounted, in seconds.
+    pub counted_secs: f64,
 }
 
 /// The history as far as it has been read.
@@ -87,7 +91,8 @@ impl Trainer {
         if !record.reward.is_finite() {
             return Err("bad_reward");
         }
-        if !(record.secs >= 0.0 && record.secs < 1e12) {
+        let is_duration = |secs: f64| (0.0..1e12).contains(&secs);
+        if !is_duration(record.secs) || !is_duration(record.counted_secs) {
             return Err("bad_duration");
         }
         let finest = self.network.iter().flat_map(|(fitting, _)| &fitting.sizes).copied().reduce(f64::min);
@@ -100,7 +105,7 @@ impl Trainer {
         let slot_micros = i64::from(slot_secs) * 1_000_000;
         let begins = record.at.saturating_add(offset).rem_euclid(DAY);
         let ends = begins + (record.secs * 1e6) as i64;
-        let units = record.secs / unit_secs;
+        let units = record.counted_secs / unit_secs;
         let reward = if self.training.spread {
             spread(record.reward, gamma, libm::ceil(units).min(1e6) as u32)
         } else {
@@ -127,8 +132,9 @@ impl Trainer {
     pub fn learn(&self) -> Artefact {
         let slots = self.slots();
         let coding = self.training.tile.map_or(Coding::Tabular, |size| Coding::Tiles { size });
-        let offline = Offline::learn(coding, self.numbers.len(), slots, &self.history);
-        let made = format!("dynamic programming; {}", self.how());
+        let sweeps = self.training.sweeps;
+        let offline = Offline::learn_in(sweeps, coding, self.numbers.len(), slots, &self.history);
+        let made = format!("dynamic programming, {sweeps} sweeps; {}", self.how());
         self.artefact(made, |slot, cell| offline.cell(slot, cell).unwrap_or(f64::NAN))
     }
 
@@ -170,7 +176,7 @@ impl Trainer {
 
     /// Everything beside the history that changes the result.
     fn how(&self) -> String {
-        let Training { tile, gamma, unit_secs, slot_secs, offset, spread } = self.training;
+        let Training { tile, gamma, unit_secs, slot_secs, offset, spread, .. } = self.training;
         let rewards = if spread { "spread" } else { "whole" };
         format!(
             "{}; slots of {slot_secs} s, local time UTC {:+} s, rewards {rewards}",
