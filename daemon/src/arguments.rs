@@ -361,10 +361,10 @@ pub struct TrainColumns {
     #[arg(long, required_unless_present = "pipeline")]
     pub at: Option<String>,
     /// The columns of the state that is left, with commas between them.
-    #[arg(long, value_delimiter = ',', required_unless_present = "pipeline")]
+    #[arg(long, value_delimiter = ',', required_unless_present_any = ["pipeline", "h3"])]
     pub state: Vec<String>,
     /// Those of the state that is reached; empty cells end the episode.
-    #[arg(long, value_delimiter = ',', required_unless_present = "pipeline")]
+    #[arg(long, value_delimiter = ',', required_unless_present_any = ["pipeline", "h3"])]
     pub next_state: Vec<String>,
     /// The column of the reward.
     #[arg(long, required_unless_present = "pipeline")]
@@ -387,10 +387,13 @@ pub struct TrainColumns {
     /// The side of a tile; with it places are wanted.
     #[arg(long)]
     pub tile_size: Option<f64>,
+    /// The resolutions of hexagons of H3, from fine to coarse; a state is then its place alone, latitude and longitude.
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["state", "next_state", "tile_size"])]
+    pub h3: Vec<i64>,
     /// The two columns of the coordinates of the state that is left.
     #[arg(long, value_delimiter = ',')]
     pub place: Vec<String>,
-    /// Those of the state that is reached.
+    /// Those of the state that is reached; with --h3 empty cells end the episode.
     #[arg(long, value_delimiter = ',')]
     pub next_place: Vec<String>,
 }
@@ -405,7 +408,7 @@ fn history(text: &str) -> Result<(Option<String>, PathBuf), String> {
 }
 
 const TRAIN_VALUE_HELP: &str = "\
-Without --pipeline the discount, its unit, the tile size and the order of the key's columns must be those of the step that is
+Without --pipeline the discount, its unit, tiles or hexagons and the order of the key's columns must be those of the step that is
 to load the file. With it they are; transitions begin at their event time, and what the pipeline's steps before make of the
 history is what is learned from, for example how much of a duration counts. Rows that make no transition are counted by reason and left out. Transitions are taken in the order of the file, and
 the same file gives the same bytes. A run that is broken off leaves no file. Without --network it begins anew, for the

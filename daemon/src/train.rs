@@ -12,10 +12,10 @@ use arrow::csv::reader::Format;
 use arrow::datatypes::{DataType, Field, Schema};
 use operators::td_value::artefact::Artefact;
 use operators::td_value::calendar;
-use operators::td_value::cell_name;
 use operators::td_value::fit::Fitting;
 use operators::td_value::replay::{Replayed, Step};
 use operators::td_value::train::{Record, Trainer, Training};
+use operators::td_value::{Grid, cell_name};
 use types::Value;
 
 use crate::Failure;
@@ -81,7 +81,7 @@ fn replayed(a: &TrainValue, file: &Path) -> Result<Taken, Failure> {
     let name = a.step.as_deref().expect("clap wants it with --pipeline");
     let step = Step::find(file, &text, &variable, name, a.elapsed.as_deref()).map_err(Failure::usage)?;
     let training = step.training(a.slot_secs, a.spread, usize::from(a.sweeps));
-    let has_places = Some(training.tile.is_some());
+    let has_places = Some(training.grid.is_some());
     let trainer = trainer(a, training, has_places)?;
     progress("running the pipeline on what was recorded");
     let Replayed { trainer, mut refused, faults } =
@@ -105,13 +105,21 @@ fn read(a: &TrainValue) -> Result<Taken, Failure> {
     if !is_rate || c.tile_size.is_some_and(|s| !(s > 0.0 && s.is_finite())) {
         return Err(Failure::usage("--gamma is from 0 to 1, other sizes are more than 0"));
     }
-    if c.state.len() != c.next_state.len() || (c.tile_size.is_some() && (c.place.len(), c.next_place.len()) != (2, 2)) {
+    let grid = match (c.tile_size, c.h3.as_slice()) {
+        (Some(size), _) => Some(Grid::Tiles(size)),
+        (None, []) => None,
+        (None, list) => {
+            let wrong = "--h3 has from 1 to 6 resolutions from 15 to 0, each coarser than the one before";
+            Some(Grid::h3(list).ok_or_else(|| Failure::usage(wrong))?)
+        }
+    };
+    if c.state.len() != c.next_state.len() || (grid.is_some() && (c.place.len(), c.next_place.len()) != (2, 2)) {
         return Err(Failure::usage(
-            "--state and --next-state name as many columns; with --tile-size places name two each",
+            "--state and --next-state name as many columns; with --tile-size and with --h3 places name two each",
         ));
     }
     let training = Training {
-        tile: c.tile_size,
+        grid,
         gamma,
         unit_secs,
         slot_secs: a.slot_secs,
@@ -138,7 +146,7 @@ fn read(a: &TrainValue) -> Result<Taken, Failure> {
     for rows in reader.build_buffered(file).map_err(|e| failed(&e))? {
         let rows = rows.map_err(|e| failed(&e))?;
         for row in 0..rows.num_rows() {
-            let taken = columns.record(&rows, row, c.tile_size.is_some()).and_then(|record| trainer.record(&record));
+            let taken = columns.record(&rows, row, grid).and_then(|record| trainer.record(&record));
             if let Err(reason) = taken {
                 *refused.entry(reason).or_default() += 1;
             }
@@ -151,20 +159,23 @@ fn read(a: &TrainValue) -> Result<Taken, Failure> {
 
 /// Takes transitions, for a network if one is wanted.
 fn trainer(a: &TrainValue, training: Training, has_places: Option<bool>) -> Result<Trainer, Failure> {
-    Ok(match fitting(a, training.tile, has_places)? {
+    Ok(match fitting(a, training.grid, has_places)? {
         Some(fitting) => Trainer::of_network(training, fitting),
         None => Trainer::new(training),
     })
 }
 
 /// How a network is to be learned, if one is.
-fn fitting(a: &TrainValue, tile: Option<f64>, has_places: Option<bool>) -> Result<Option<Fitting>, Failure> {
+fn fitting(a: &TrainValue, grid: Option<Grid>, has_places: Option<bool>) -> Result<Option<Fitting>, Failure> {
     if !a.network {
         let is_idle = a.network_tiles.is_empty();
         return if is_idle { Ok(None) } else { Err(Failure::usage("--network-tiles is for --network")) };
     }
-    let sizes = match tile {
-        Some(size) if a.network_tiles.is_empty() => [1.0, 3.0, 9.0].map(|times| times * size).to_vec(),
+    let sizes = match grid {
+        Some(Grid::H3(_)) if a.network_tiles.is_empty() => {
+            return Err(Failure::usage("with hexagons --network needs --network-tiles, in degrees"));
+        }
+        Some(Grid::Tiles(size)) if a.network_tiles.is_empty() => [1.0, 3.0, 9.0].map(|times| times * size).to_vec(),
         _ => a.network_tiles.clone(),
     };
     if has_places != Some(!sizes.is_empty()) {
@@ -276,14 +287,18 @@ impl Columns {
         })
     }
 
-    fn record(&self, rows: &RecordBatch, row: usize, has_tiles: bool) -> Result<Record, &'static str> {
+    fn record(&self, rows: &RecordBatch, row: usize, grid: Option<Grid>) -> Result<Record, &'static str> {
         let text = |column: usize| {
             let column = rows.column(column).as_string::<i32>();
             Some(column.value(row)).filter(|text| !column.is_null(row) && !text.is_empty())
         };
         let key = |columns: &[usize]| -> Option<String> {
             let parts = columns.iter().map(|c| text(*c).map(|t| Value::Str(t.to_owned())));
-            parts.collect::<Option<Vec<Value>>>().map(|parts| cell_name(&parts, has_tiles))
+            parts.collect::<Option<Vec<Value>>>().map(|parts| cell_name(&parts, grid.is_some()))
+        };
+        let is_over = match grid {
+            Some(Grid::H3(_)) => self.places[1].iter().all(|c| text(*c).is_none()),
+            _ => false,
         };
         let number = |column: usize| text(column).and_then(|t| t.parse::<f64>().ok());
         let place = |columns: &[usize]| match columns {
@@ -293,7 +308,7 @@ impl Columns {
         Ok(Record {
             at: text(self.at).and_then(calendar::event_time).ok_or("bad_time")?,
             from: key(&self.state).ok_or("null_state")?,
-            to: key(&self.next_state),
+            to: key(&self.next_state).filter(|_| !is_over),
             places: [place(&self.places[0]), place(&self.places[1])],
             reward: number(self.reward).ok_or("bad_reward")?,
             secs: number(self.duration).ok_or("bad_duration")?,

@@ -7,6 +7,7 @@ mod fleet;
 
 use harness::{Case, InputShape, Random, any_cell, check};
 use operators::expression::Expression;
+use operators::td_value::Grid;
 use operators::td_value::artefact::{Artefact, fits};
 use operators::{aggregate, assignment, join, select, top};
 use types::{Column, SEQ, Schema, Type, Value};
@@ -188,12 +189,27 @@ fn learning(name: &'static str, ty: Type, options: &str) -> Case {
     schema.columns[4].nullable = false;
     let rates = "reward = \"reward\"\ngamma = 0.9\ninitial = 1.0\nduration_unit_secs = 2.0";
     let mut text = format!("input = \"a\"\n{rates}\n");
-    for (option, default) in [("state", "\"from\""), ("next_state", "\"to\""), ("alpha", "0.3")] {
+    let is_hexagonal = options.contains("h3 =");
+    for (option, default) in [("alpha", "0.3"), ("state", "\"from\""), ("next_state", "\"to\"")] {
+        if is_hexagonal && option != "alpha" {
+            continue;
+        }
         if !options.lines().any(|l| l.starts_with(&format!("{option} ="))) {
             text += &format!("{option} = {default}\n");
         }
     }
+    /// Degrees, few of them near, some nowhere; and ends of episodes.
+    fn degrees(random: &mut Random, schema: &Schema, column: usize) -> Value {
+        match (schema.columns[column].name.as_str(), random.below(24)) {
+            ("x2" | "y2", ..8) => Value::Null,
+            ("x" | "y" | "x2" | "y2", 8) => Value::Float(random.of(&[91.0, -90.5, 180.5, f64::NAN, f64::INFINITY])),
+            ("x" | "y" | "x2" | "y2", 9) => Value::Float(random.of(&[90.0, -90.0, 0.0])),
+            ("x" | "y" | "x2" | "y2", _) => Value::Float(random.below(6) as f64 * 0.7 - 2.0),
+            _ => cell(random, schema, column),
+        }
+    }
     let step = planned("td_value", &(text + options), &[&schema]);
+    let cell = if is_hexagonal { degrees } else { cell };
     Case { name, step, inputs: vec![InputShape { schema, cell }] }
 }
 
@@ -201,6 +217,7 @@ const BY_NAME: &str = "partition = [\"name\", \"ok\"]\n";
 const TOLD: &str = "errors = true\nchanges = true\n";
 const LASTING: &str = "duration = \"secs\"\n";
 const TWO: &str = "state = [\"from\", \"from2\"]\nnext_state = [\"to\", \"to2\"]\n";
+const HEXAGONAL: &str = "h3 = [4, 2, 0]\nplace = [\"x\", \"y\"]\nnext_place = [\"x2\", \"y2\"]\n";
 const TILED: &str = "tile_size = 1\nplace = [\"x\", \"y\"]\nnext_place = [\"x2\", \"y2\"]\n";
 
 /// Events of epoch n have times from n to n + 0.02 ms after midnight.
@@ -229,6 +246,15 @@ fn td_value_of_tiles() {
 }
 
 #[test]
+fn td_value_of_hexagons() {
+    check(&learning("td of hexagons", Type::Int64, &format!("{LASTING}{HEXAGONAL}")), 0..40);
+    check(&learning("td of hexagons told", Type::Int64, &format!("{HEXAGONAL}{TOLD}{BY_NAME}")), 0..40);
+    check(&learning("td of hexagons moved", Type::Int64, &format!("{HEXAGONAL}{MOVED}{TOLD}{BY_NAME}")), 0..40);
+    let alone = HEXAGONAL.replace("[4, 2, 0]", "3");
+    check(&learning("td of one hexagon", Type::Int64, &format!("{alone}{MOVED}{TOLD}")), 0..30);
+}
+
+#[test]
 fn td_value_with_change_points() {
     check(&learning("td moved", Type::Int64, &format!("{LASTING}{MOVED}utc_offset = \"+00:00\"\n")), 0..60);
     check(&learning("td moved and told", Type::Int64, &format!("{MOVED}{TOLD}utc_offset = \"+08:00\"\n")), 0..40);
@@ -239,13 +265,13 @@ fn td_value_with_change_points() {
 #[test]
 fn td_value_drawn_to_an_offline_function() {
     let folder = tempfile::tempdir().unwrap();
-    let drawn = |name, ty, tile: Option<f64>, names: &[&str], options: &str| {
+    let drawn = |name, ty, grid: Option<Grid>, names: &[&str], options: &str| {
         let mut names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
         names.sort();
         let values: Vec<f64> =
             (0..3 * names.len()).map(|i| if i % 5 == 3 { f64::NAN } else { i as f64 * 1.75 - 4.0 }).collect();
         let artefact =
-            Artefact { fits: fits(tile, 0.9, 2.0), made: String::new(), slot: 1_500, slots: 3, names, values };
+            Artefact { fits: fits(grid, 0.9, 2.0), made: String::new(), slot: 1_500, slots: 3, names, values };
         let path = folder.path().join(name);
         std::fs::write(&path, artefact.bytes()).unwrap();
         let points = "change_points = [{ times = [\"00:00:00.001010\", \"00:00:00.002\", \"00:00:00.003018\"], keep = 0.2, \
@@ -259,7 +285,20 @@ fn td_value_drawn_to_an_offline_function() {
     drawn("td drawn by string", Type::String, None, &["", "a", "b", "zz", "no"], "");
     drawn("td drawn by two", Type::Int64, None, &["1|a", "2|b", "0|"], TWO);
     let tiles = ["0", "1", "2", "~0,0", "~1,0", "~0,1", "~-1,2", "~9,9"];
-    drawn("td drawn of tiles", Type::Int64, Some(1.0), &tiles, &format!("{TILED}{BY_NAME}"));
+    let hexagon = |resolution: u8, latitude: f64, longitude: f64| {
+        let place = h3o::LatLng::new(latitude, longitude).unwrap();
+        place.to_cell(h3o::Resolution::try_from(resolution).unwrap()).to_string()
+    };
+    let hexagons = [
+        hexagon(4, -2.0, -2.0),
+        hexagon(4, 0.1, 0.8),
+        hexagon(2, -2.0, -2.0),
+        hexagon(0, 0.1, 0.1),
+        hexagon(0, 80.0, 0.0),
+    ];
+    let hexagons = hexagons.each_ref().map(String::as_str);
+    drawn("td drawn of hexagons", Type::Int64, Grid::h3(&[4, 2, 0]), &hexagons, &format!("{HEXAGONAL}{BY_NAME}"));
+    drawn("td drawn of tiles", Type::Int64, Some(Grid::Tiles(1.0)), &tiles, &format!("{TILED}{BY_NAME}"));
 }
 
 fn assigning(name: &'static str, rule: &str, capacity: bool) -> Case {

@@ -1,13 +1,14 @@
 //! What a network learns of a history: what dynamic programming does where there is enough of it, and more where there is not.
 
 use operators::dispatch::random::uniform;
+use operators::td_value::Grid;
 use operators::td_value::artefact::Artefact;
 use operators::td_value::fit::Fitting;
 use operators::td_value::train::{Record, Trainer, Training};
 
 const HOUR: i64 = 3_600_000_000;
 const TRAINING: Training =
-    Training { tile: None, gamma: 0.9, unit_secs: 3_600.0, slot_secs: 3_600, offset: 0, spread: false, sweeps: 4 };
+    Training { grid: None, gamma: 0.9, unit_secs: 3_600.0, slot_secs: 3_600, offset: 0, spread: false, sweeps: 4 };
 
 fn fitting(sizes: &[f64], steps: u64) -> Fitting {
     Fitting { sizes: sizes.to_vec(), steps, lipschitz: 1e-6, seed: 1 }
@@ -125,7 +126,7 @@ fn errors_on_a_surface(seed: u64, lipschitz: f64) -> [[f64; 2]; 2] {
 /// The same history and options, the same bytes, tiles and all; another seed, others.
 #[test]
 fn a_network_is_a_function_of_history_and_seed() {
-    let training = Training { tile: Some(1.0), ..TRAINING };
+    let training = Training { grid: Some(Grid::Tiles(1.0)), ..TRAINING };
     let record = |i: u64| {
         let place = |purpose| (9.0 * uniform(1, i, purpose), 9.0 * uniform(2, i, purpose));
         let (from, to) = (format!("{}", i % 9), (i % 3 > 0).then(|| format!("{}", i % 7)));

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::options::Reposition;
+use h3o::CellIndex;
+
+use super::options::{Around, Reposition};
 use crate::dispatch::candidates::{Candidate, Idle};
 use crate::dispatch::reposition::Choice;
 use crate::fleet::Wrong;
@@ -102,7 +104,7 @@ impl Course {
             due: BTreeSet::new(),
             supply: BTreeMap::new(),
             sent: [0; 2],
-            near: Idle::new(shape.reach_m),
+            near: Idle::new(if let Around::Nearest { reach_m, .. } = shape.around { reach_m } else { 1.0 }),
             names: Vec::new(),
             numbers: BTreeMap::new(),
         }
@@ -218,17 +220,39 @@ impl Course {
         Choice { value: self.values.of(&cells), discount, supply, demand }
     }
 
+    /// The cells a driver may be sent to, nearest first.
+    fn near(&self, shape: &Reposition, spot: &Spot) -> Vec<Candidate> {
+        let (mut near, at) = (Vec::new(), shape.metric.point(spot.told));
+        let most = match shape.around {
+            Around::Nearest { count, .. } => {
+                self.near.each_within(&at, |c| near.push(c));
+                count
+            }
+            Around::Rings(rings) => {
+                let own: CellIndex = spot.cell.parse().expect("it is the name of a hexagon");
+                let disk: Vec<CellIndex> = own.grid_disk(rings);
+                // Only cells that were told of are there.
+                let known = disk.iter().filter_map(|cell| self.numbers.get(&cell.to_string()));
+                near.extend(known.map(|number| {
+                    let there = &self.cells[&self.names[*number as usize]].spot;
+                    Candidate { distance_m: at.distance_m(&shape.metric.point(there.told)), driver: *number }
+                }));
+                near.len()
+            }
+        };
+        near.retain(|c| self.names[c.driver as usize] != spot.cell);
+        let name = |c: &Candidate| &self.names[c.driver as usize];
+        near.sort_unstable_by(|a, b| a.distance_m.total_cmp(&b.distance_m).then_with(|| name(a).cmp(name(b))));
+        near.truncate(most);
+        near
+    }
+
     fn send(&mut self, shape: &Reposition, market: &[u8], at: i64, id: &Id) {
         // While it is asked it is no supply of its own.
         let mut driver = self.remove(id).expect("it is due");
         self.touched.drivers.entry(id.clone()).or_insert_with(|| Some(driver.clone()));
         let from = driver.spot.cell.clone();
-        let mut near: Vec<Candidate> = Vec::new();
-        self.near.each_within(&shape.metric.point(driver.spot.told), |c| near.push(c));
-        near.retain(|c| self.names[c.driver as usize] != from);
-        let name = |c: &Candidate| &self.names[c.driver as usize];
-        near.sort_unstable_by(|a, b| a.distance_m.total_cmp(&b.distance_m).then_with(|| name(a).cmp(name(b))));
-        near.truncate(shape.nearest);
+        let near = self.near(shape, &driver.spot);
         let mut places = vec![(from.clone(), 0.0)];
         let mut choices = vec![self.choice(shape, &driver.spot, 1.0)];
         for candidate in near {

@@ -117,7 +117,8 @@ impl HistoryOperator for Repositioner {
             course.pass(&shape, &market, at);
             let spot = |key: &[usize]| -> Result<Spot, Wrong> {
                 let told = [0, 1].map(|i| place[i].is_valid(row).then(|| place[i].value(row)));
-                Ok(Spot { told: shape.metric.check(told)?, cell: cell(events, row, key)? })
+                let told = shape.metric.check(told)?;
+                Ok(Spot { told, cell: shape.coding.cell(told, || cell(events, row, key))? })
             };
             let driver = &self.driver;
             let mut tell = || -> Result<(), Wrong> {

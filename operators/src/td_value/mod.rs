@@ -25,7 +25,7 @@ use engine::pipeline::Section;
 use engine::plan::{Route, StepInput, StepPlan};
 
 use options::TdValue;
-pub use options::cell_name;
+pub use options::{Grid, cell_name};
 
 /// The catalogue's entry.
 pub(crate) const DEF: OperatorDef = OperatorDef {

@@ -80,9 +80,9 @@ impl Step {
     /// How the step learns, for a training.
     pub fn training(&self, slot_secs: u32, spread: bool, sweeps: usize) -> Training {
         let td = &self.td;
-        let tile = td.tiles.map(|tiles| tiles.size);
+        let grid = td.places.map(|places| places.grid);
         let (gamma, unit_secs, offset) = (td.rates.gamma, td.rates.duration_unit_secs, td.calendar.offset);
-        Training { tile, gamma, unit_secs, slot_secs, offset, spread, sweeps }
+        Training { grid, gamma, unit_secs, slot_secs, offset, spread, sweeps }
     }
 
     /// Runs what comes before the step on files of what its sources brought. A file without a name is the only source's. The
@@ -193,22 +193,22 @@ impl Rows {
             reward: column(td.transition.reward),
             counted: td.transition.duration.map(column),
             elapsed: elapsed.map(column),
-            places: td.tiles.map(|tiles| [pair(tiles.place), pair(tiles.next_place)]),
+            places: td.places.map(|places| [pair(places.place), pair(places.next_place)]),
         }
     }
 
     fn record(&self, td: &TdValue, events: &RecordBatch, row: usize) -> Result<Record, &'static str> {
         let number = |column: &Float64Array| if column.is_valid(row) { column.value(row) } else { f64::NAN };
         let key = |columns: &[usize]| columns.iter().map(|c| Value::at(events.column(*c), row)).collect::<Vec<Value>>();
-        let (from, to) = (key(&td.transition.state), key(&td.transition.next_state));
+        let (from, to, ending) = (key(&td.transition.state), key(&td.transition.next_state), key(td.ending()));
         if from.contains(&Value::Null) {
             return Err("null_state");
         }
-        let nulls = to.iter().filter(|value| **value == Value::Null).count();
-        if nulls > 0 && nulls < to.len() {
+        let nulls = ending.iter().filter(|value| **value == Value::Null).count();
+        if nulls > 0 && nulls < ending.len() {
             return Err("null_next_state");
         }
-        let name = |key: &[Value]| cell_name(key, td.tiles.is_some());
+        let name = |key: &[Value]| cell_name(key, td.places.is_some());
         let place = |at: usize| match &self.places {
             Some(places) => (number(&places[at][0]), number(&places[at][1])),
             None => (0.0, 0.0),
