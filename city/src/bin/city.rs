@@ -1,6 +1,6 @@
 //! Runs the city and the toy market, and prints what came out: a JSON line a figure.
 //!
-//! `city COMMAND [name=value …]`: `dispatch_day`, `bound`, `reposition`, `shock`, `plots`, `toy_market`, `tune`,
+//! `city COMMAND [name=value …]`: `dispatch_day`, `bound`, `reposition`, `growth`, `shock`, `plots`, `toy_market`, `tune`,
 //! `tune_waiting`; `drive URL [name=value …]`, the closed loop with a running daemon; and `record FILE [name=value …]`, a
 //! history as that daemon would be told it. Test days have the seeds
 //! 0, 1, …; history is of the seeds from 1,000 on, tuning of those from 500 on.
@@ -42,6 +42,7 @@ fn main() -> ExitCode {
     match command.as_str() {
         "dispatch_day" => experiment::dispatch_day(&settings, &mut found),
         "reposition" => experiment::reposition(&settings, &mut found),
+        "growth" => experiment::growth(&settings, &mut found),
         "bound" => experiment::bound(&settings, &mut found),
         "shock" => shock::shock(&settings, &mut found),
         "plots" => {
@@ -138,7 +139,7 @@ fn write_plots(settings: &Settings, folder: &Path) -> Result<(), String> {
 
 fn refuse(message: &str) -> ExitCode {
     eprintln!(
-        "{message}\nusage: city dispatch_day|bound|reposition|shock|plots|toy_market|tune|tune_waiting|drive URL|record FILE [name=number …]"
+        "{message}\nusage: city dispatch_day|bound|reposition|growth|shock|plots|toy_market|tune|tune_waiting|drive URL|record FILE [name=number …]"
     );
     ExitCode::from(2)
 }

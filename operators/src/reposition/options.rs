@@ -160,7 +160,8 @@ impl Reposition {
             Around::Rings(rings) => (format!("the cells in {rings} rings"), String::new()),
         };
         format!(
-            "drivers of {} ({}: {} {:?}) at {} in {} idle for {} µs, by {}; to {} of {} ({} at {}, demand {}){} at {} m/s; values of {} (initial {}), {:?}, {:?}; gamma {} a {} s, {:?}; every {} µs, seed {}",
+            "drivers of {} ({}: {} {:?}) at {} in {} idle for {} µs, by {}; to {} of {} ({} at {}, demand \
+             {}){} at {} m/s; values of {} (initial {}), {:?}, {:?}; gamma {} a {} s, {:?}; every {} µs, seed {}",
             d.input.relation,
             name(&d.input, &[d.driver]),
             name(&d.input, &[d.event]),
