@@ -59,11 +59,17 @@ pub(crate) async fn pipelines(State(control): State<Arc<Control>>, uri: Uri) -> 
             json!({"name": s.name, "operator": s.operator, "inputs": inputs, "detail": plan.concealed.hide(&s.plan.detail), "outputs": outputs})
         })
         .collect();
+    let sinks: Vec<Value> = plan
+        .sinks
+        .iter()
+        .map(|s| json!({"name": s.name, "type": s.type_name, "view": s.relation, "writes": plan.concealed.hide(&s.sink.describe())}))
+        .collect();
     let pipeline = json!({
         "name": plan.name,
         "fingerprint": plan.fingerprint(),
         "sources": sources,
         "steps": steps,
+        "sinks": sinks,
         "text": explain::text(plan),
         "mermaid": explain::mermaid(plan),
     });
@@ -106,6 +112,21 @@ fn all_sources(control: &Control) -> Result<Vec<Value>, Problem> {
         sources.push(source);
     }
     Ok(sources)
+}
+
+/// `GET /v1/sinks`
+pub(crate) async fn sinks(State(control): State<Arc<Control>>, uri: Uri) -> Result<Response, Problem> {
+    Params::parse(&routes::SINKS, &uri)?;
+    let status = control.handle.status();
+    let sinks: Vec<Value> = status
+        .sinks
+        .iter()
+        .map(|s| {
+            let lag = s.delivered.map(|epoch| status.published.saturating_sub(epoch));
+            json!({"name": s.name, "type": s.type_name, "view": s.view, "delivered": s.delivered, "lag_epochs": lag, "records": s.records})
+        })
+        .collect();
+    Ok(axum::Json(json!({"published": status.published, "sinks": sinks})).into_response())
 }
 
 /// `GET /v1/epochs`

@@ -103,6 +103,7 @@ pub(crate) fn control_side(control: &Arc<Control>) -> Router {
         on(&r::PIPELINES, get(control::pipelines)),
         on(&r::SOURCES, get(control::sources)),
         on(&r::SOURCE, get(control::source)),
+        on(&r::SINKS, get(control::sinks)),
         on(&r::PUSH, post(ingest::push)),
         on(&r::EPOCHS, get(control::epochs)),
         on(&r::CHECKPOINT, post(control::checkpoint)),

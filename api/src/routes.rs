@@ -69,7 +69,7 @@ routes! {
         "Scripts, styles and an icon, with a `Content-Security-Policy` that lets the page speak to this server alone."
         [] [NO_SUCH_ROUTE, BAD_PARAMETER]
     PIPELINES "GET" "/v1/pipelines" READ_ROLE "The pipeline that runs."
-        "`{\"pipelines\": [{name, fingerprint, sources, steps, text, mermaid}]}`: its sources and steps with what they read and maintain, and the plan as text and as a Mermaid graph."
+        "`{\"pipelines\": [{name, fingerprint, sources, steps, sinks, text, mermaid}]}`: its sources, steps and sinks with what they read, maintain and deliver, and the plan as text and as a Mermaid graph."
         [] []
     SOURCES "GET" "/v1/sources" READ_ROLE "Every source as it stands."
         "`{\"sources\": [{name, type, pushed, keyed, columns, key, event_time, records, faults, progress}]}`."
@@ -77,6 +77,9 @@ routes! {
     SOURCE "GET" "/v1/sources/{source}" READ_ROLE "One source as it stands."
         "An element of `/v1/sources`."
         [] [NO_SUCH_SOURCE, BAD_PARAMETER]
+    SINKS "GET" "/v1/sinks" READ_ROLE "Every sink as it stands."
+        "`{published, sinks: [{name, type, view, delivered, lag_epochs, records}]}`: `delivered` is the last epoch whose changes are on the other side whatever crashes, null until that side has said how far it is; `records` counts since the start of the process."
+        [] []
     PUSH "POST" "/v1/sources/{source}/records" INGEST_ROLE "Takes records, durably."
         "The body is records by `Content-Type`: `application/json` (an object, or an array of objects), `application/x-ndjson` (an object a line), `application/vnd.apache.arrow.stream`. Answered `{epoch, records, repeated}` after they are on disk; a read with `min_epoch` = that epoch sees them. Each bad record becomes a fault, the others are taken. With an `Idempotency-Key` header a repetition is answered as the first was and applies nothing."
         [] [NO_SUCH_SOURCE, BAD_PARAMETER, SOURCE_NOT_PUSHED, BAD_PAYLOAD, BAD_IDEMPOTENCY_KEY, IDEMPOTENCY_CONFLICT, UNSUPPORTED_MEDIA_TYPE, BODY_TOO_LARGE, REQUEST_TIMEOUT, NOT_TAKING_RECORDS, PUSH_OUTCOME_UNKNOWN, BUSY]

@@ -92,6 +92,72 @@ pub fn load(address: SocketAddr, connections: usize, time: Duration, prefix: &st
     Ok(Load { requests_per_s: latencies.len() as f64 / seconds, p50_ms: at(0.5), p99_ms: at(0.99) })
 }
 
+/// A load of so many lookups a second, whether they are answered in time or not.
+#[derive(Clone, Copy, Debug)]
+pub struct Steady {
+    /// The connections they are dealt to in turn.
+    pub connections: usize,
+    /// Lookups a second.
+    pub rate: u64,
+    /// For how long.
+    pub time: Duration,
+}
+
+/// Looks up random keys below `keys` at `prefix`KEY steadily; gives the nanoseconds from when each was due until its answer
+/// was there, ascending.
+pub fn steady(address: SocketAddr, steady: Steady, prefix: &str, keys: u64) -> Result<Vec<u32>, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| format!("starting the load generator: {e}"))?;
+    let start = Instant::now();
+    let mut latencies = runtime.block_on(async {
+        let clients: Vec<_> = (0..steady.connections as u64)
+            .map(|n| tokio::spawn(steady_client(address, prefix.to_owned(), keys, start, steady, n)))
+            .collect();
+        let mut all = Vec::new();
+        for client in clients {
+            let latencies = client.await.map_err(|e| e.to_string())?;
+            all.extend(latencies.map_err(|e| format!("a lookup failed: {e}"))?);
+        }
+        Ok::<_, String>(all)
+    })?;
+    if latencies.is_empty() {
+        return Err("no lookup was answered".to_owned());
+    }
+    latencies.sort_unstable();
+    Ok(latencies)
+}
+
+/// The lookups of one connection, each at its time or as soon as the one before is answered.
+async fn steady_client(
+    address: SocketAddr,
+    prefix: String,
+    keys: u64,
+    start: Instant,
+    steady: Steady,
+    first: u64,
+) -> io::Result<Vec<u32>> {
+    let stream = tokio::net::TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let mut rng = Rng::new(first);
+    let (mut latencies, mut request, mut answer) = (Vec::new(), Vec::new(), Vec::new());
+    let mut number = first;
+    loop {
+        let due = Duration::from_nanos(number * 1_000_000_000 / steady.rate);
+        if due >= steady.time {
+            return Ok(latencies);
+        }
+        number += steady.connections as u64;
+        tokio::time::sleep_until((start + due).into()).await;
+        request.clear();
+        write!(request, "GET {prefix}{} HTTP/1.1\r\nhost: bench\r\n\r\n", rng.below(keys))?;
+        write_all(&stream, &request).await?;
+        read_answer(&stream, &mut answer).await?;
+        latencies.push((start.elapsed() - due).as_nanos().min(u128::from(u32::MAX)) as u32);
+    }
+}
+
 /// One connection: a request, its answer, the next, until the time is over. Gives nanoseconds.
 async fn client(address: SocketAddr, prefix: String, keys: u64, until: Instant, mut rng: Rng) -> io::Result<Vec<u32>> {
     let stream = tokio::net::TcpStream::connect(address).await?;

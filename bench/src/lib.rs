@@ -13,7 +13,9 @@ mod dispatch;
 mod features;
 mod feed;
 mod http;
+mod kafka;
 mod latency;
+mod load;
 mod lookup;
 mod machine;
 mod market;
@@ -39,6 +41,8 @@ pub struct Options {
     pub quick: bool,
     /// Where to put what the bench writes: a disk like the one the daemon would use. Removed afterwards.
     pub dir: PathBuf,
+    /// The addresses of a Kafka cluster, for the bench that needs one.
+    pub brokers: Option<String>,
     /// The daemon's binary, for the benches that need a process of their own.
     pub thalweg: PathBuf,
 }
@@ -67,6 +71,10 @@ pub const BENCHES: &[(&str, &str)] = &[
         "Durable epochs of 1,000 to 100,000 rows, against raw RocksDB and a file that is appended to and synced.",
     ),
     ("lookup", "Point lookups over HTTP while 50,000 events a second come in, against a bare axum server."),
+    (
+        "load",
+        "Half an hour of events, lookups and subscribers together, one of whom never reads: latencies, and what grows.",
+    ),
     (
         "latency",
         "From an event's being written to its being durable and readable, against a bare loop that syncs a log.",
@@ -104,6 +112,10 @@ pub const BENCHES: &[(&str, &str)] = &[
         "dispatch_day",
         "Days of a simulated city by policy of dispatch: income, its gains with intervals, time and memory.",
     ),
+    (
+        "kafka",
+        "A million messages from a topic to a view and from a view to a topic, exactly once, against bare librdkafka.",
+    ),
     ("toy_market", "Orders served in the toy market of Xu et al. 2018 by policy, with intervals."),
 ];
 
@@ -116,6 +128,7 @@ pub fn run(name: &str, options: &Options) -> Result<(), String> {
         "aggregate" => aggregate::run,
         "commit" => commit::run,
         "lookup" => lookup::run,
+        "load" => load::run,
         "latency" => latency::run,
         "recovery" => recovery::run,
         "memory" => memory::run,
@@ -129,6 +142,7 @@ pub fn run(name: &str, options: &Options) -> Result<(), String> {
         },
         "td" => td::run,
         "dispatch_day" => dispatch::day,
+        "kafka" => kafka::run,
         "toy_market" => dispatch::toy,
         _ => {
             let names: Vec<&str> = BENCHES.iter().map(|(n, _)| *n).collect();

@@ -431,6 +431,9 @@ pub struct Bench {
     /// Where to put what the bench writes; removed afterwards.
     #[arg(long)]
     pub dir: Option<PathBuf>,
+    /// The Kafka cluster of the bench `kafka`.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub brokers: Option<String>,
 }
 
 /// `thalweg manual`.

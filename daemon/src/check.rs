@@ -108,7 +108,8 @@ pub fn bench(arguments: &Bench) -> Result<(), Failure> {
     };
     let dir = arguments.dir.clone().unwrap_or_else(|| std::env::temp_dir().join("thalweg-bench"));
     let thalweg = std::env::current_exe().map_err(Failure::broken)?;
-    let options = bench::Options { json: arguments.json, quick: arguments.quick, dir, thalweg };
+    let brokers = arguments.brokers.clone();
+    let options = bench::Options { json: arguments.json, quick: arguments.quick, dir, brokers, thalweg };
     bench::run(name, &options).map_err(Failure::broken)
 }
 

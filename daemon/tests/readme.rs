@@ -8,7 +8,8 @@
 //! | `<!-- test -->` | is run by bash, all such blocks in one shell, one after the other |
 //! | `<!-- prints -->` | is what the block before it prints |
 //!
-//! They run in an empty folder with the program on the PATH; the port in them is exchanged for a free one.
+//! Those of the Kafka quick start have `kafka ` before the word. They run in an empty folder with the program on the PATH
+//! and the scripts in `scripts`; the ports in them are exchanged for free ones, `/tmp/kafka` for a folder of the test.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -21,8 +22,10 @@ use std::time::Duration;
 /// For all commands together. They take seconds; who waits for a daemon that never answers would wait for ever.
 const SECONDS_MAX: u64 = 180;
 
-/// The port in README's commands.
-const PORT: &str = "8080";
+/// The ports in README's commands: the daemon's, the broker's.
+const PORTS: [&str; 2] = ["8080", "9092"];
+/// The broker's folder in them.
+const BROKER: &str = "/tmp/kafka";
 
 /// What README wants done with a block.
 #[derive(Debug, PartialEq)]
@@ -34,14 +37,48 @@ enum Block {
 
 #[test]
 fn the_commands_in_readme_do_what_it_says() {
+    try_out("");
+}
+
+#[test]
+fn the_kafka_quick_start_does_what_it_says() {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("scripts");
+    let installed = Command::new(scripts.join("kafka")).arg("install").output().unwrap();
+    if !installed.status.success() {
+        let said = String::from_utf8_lossy(&installed.stderr);
+        assert!(std::env::var_os("CI").is_none(), "Kafka cannot be had: {said}");
+        eprintln!("skipped: Kafka cannot be had: {said}");
+        return;
+    }
+    let broker = tempfile::tempdir().unwrap();
+    let folder = broker.path().join("broker");
+    try_out_with("kafka ", &[(BROKER, folder.to_str().unwrap())]);
+    let _ = Command::new(scripts.join("kafka")).arg("kill").arg(&folder).status();
+}
+
+/// Runs the blocks with this word before theirs.
+fn try_out(prefix: &str) {
+    try_out_with(prefix, &[]);
+}
+
+/// The same with texts exchanged in them.
+fn try_out_with(prefix: &str, exchanged: &[(&str, &str)]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let blocks = blocks(&fs::read_to_string(root.join("README.md")).unwrap());
+    let mut blocks = blocks(&fs::read_to_string(root.join("README.md")).unwrap(), prefix);
     let runs = blocks.iter().filter(|b| matches!(b, Block::Run(_))).count();
     assert!(runs > 0, "README has no block marked to be tested");
 
     let dir = tempfile::tempdir().unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-    let script = script(&blocks, &port);
+    let ports = PORTS.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    let ports = ports.map(|p| p.local_addr().unwrap().port().to_string());
+    for block in &mut blocks {
+        if let Block::File(_, body) | Block::Run(body) = block {
+            let free = PORTS.iter().copied().zip(ports.iter().map(String::as_str));
+            *body = free.chain(exchanged.iter().copied()).fold(body.clone(), |body, (a, b)| body.replace(a, b));
+        }
+    }
+    std::os::unix::fs::symlink(root.join("scripts"), dir.path().join("scripts")).unwrap();
+    let script = script(&blocks);
     fs::write(dir.path().join(".script"), &script).unwrap();
     let program = Path::new(env!("CARGO_BIN_EXE_thalweg")).parent().unwrap();
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap_or_default());
@@ -84,7 +121,7 @@ fn the_commands_in_readme_do_what_it_says() {
             Block::Prints(expected) => {
                 let n = run.expect("something is run before it prints");
                 // CSV ends its lines as its standard says; a terminal does not show it.
-                let printed = read(&format!(".out-{n}")).replace(&port, PORT).replace('\r', "");
+                let printed = read(&format!(".out-{n}")).replace(&ports[0], PORTS[0]).replace('\r', "");
                 assert_eq!(printed.trim_end(), expected.trim_end(), "README's block {n} prints something else");
             }
             Block::File(..) => {}
@@ -101,11 +138,13 @@ fn marked_blocks_are_found() {
         Block::Run("echo 1\n".to_owned()),
         Block::Prints("1\n".to_owned()),
     ];
-    assert_eq!(blocks(text), expected);
+    assert_eq!(blocks(text, ""), expected);
+    assert_eq!(blocks("<!-- kafka test -->\n```sh\necho 2\n```\n", "kafka "), [Block::Run("echo 2\n".to_owned())]);
+    assert_eq!(blocks("<!-- kafka test -->\n```sh\necho 2\n```\n", ""), []);
 }
 
-/// The marked blocks of a document, in order.
-fn blocks(text: &str) -> Vec<Block> {
+/// The blocks of a document that are marked with this before the word, in order.
+fn blocks(text: &str, prefix: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut above = "";
     let mut lines = text.lines();
@@ -113,6 +152,7 @@ fn blocks(text: &str) -> Vec<Block> {
         if line.starts_with("```") {
             let body: String = lines.by_ref().take_while(|l| !l.starts_with("```")).map(|l| format!("{l}\n")).collect();
             let mark = above.strip_prefix("<!-- ").and_then(|m| m.strip_suffix(" -->"));
+            let mark = mark.and_then(|m| m.strip_prefix(prefix));
             match mark {
                 Some("test") => blocks.push(Block::Run(body)),
                 Some("prints") => blocks.push(Block::Prints(body)),
@@ -130,7 +170,7 @@ fn blocks(text: &str) -> Vec<Block> {
 }
 
 /// One bash script of all blocks; what the n-th prints goes to `.out-n`.
-fn script(blocks: &[Block], port: &str) -> String {
+fn script(blocks: &[Block]) -> String {
     let mut script = "set -euo pipefail\n".to_owned();
     let mut runs = 0;
     for block in blocks {
@@ -140,7 +180,6 @@ fn script(blocks: &[Block], port: &str) -> String {
                 let _ = write!(script, "cat > '{name}' <<'END_OF_FILE'\n{body}END_OF_FILE\n");
             }
             Block::Run(body) => {
-                let body = body.replace(PORT, port);
                 let _ = write!(script, "{{\n{body}}} > .out-{runs}\n");
                 runs += 1;
             }

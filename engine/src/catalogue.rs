@@ -8,7 +8,8 @@ use types::{Schema, Value};
 
 use crate::connector::ConnectorFactory;
 use crate::pipeline::Section;
-use crate::plan::{SourceShape, StepPlan};
+use crate::plan::{SinkShape, SourceShape, StepPlan};
+use crate::sink::SinkFactory;
 
 /// Everything a pipeline file can name.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,8 @@ pub struct Catalogue {
     pub connectors: Vec<ConnectorDef>,
     /// What a step's `operator` can be.
     pub operators: Vec<OperatorDef>,
+    /// What a sink's `type` can be.
+    pub sinks: Vec<SinkDef>,
 }
 
 impl Catalogue {
@@ -28,6 +31,11 @@ impl Catalogue {
     /// The operator of that name.
     pub fn operator(&self, name: &str) -> Option<&OperatorDef> {
         self.operators.iter().find(|o| o.name == name)
+    }
+
+    /// The sink of that name.
+    pub fn sink(&self, name: &str) -> Option<&SinkDef> {
+        self.sinks.iter().find(|s| s.name == name)
     }
 }
 
@@ -56,6 +64,20 @@ pub struct ConnectorDef {
     /// Reads the connector's own options from the source's section. Problems are reported to the section;
     /// `None` means that there were some. The shape is what the section said of columns and keys.
     pub plan: fn(&mut Section<'_>, &mut SourceShape) -> Option<Arc<dyn ConnectorFactory>>,
+}
+
+/// A kind of sink.
+#[derive(Clone, Copy, Debug)]
+pub struct SinkDef {
+    /// The name in the pipeline file.
+    pub name: &'static str,
+    /// One sentence.
+    pub summary: &'static str,
+    /// Its own options, beside those every sink has.
+    pub options: &'static [OptionDef],
+    /// Reads the sink's own options from its section. Problems are reported to the section; `None` means that there
+    /// were some.
+    pub plan: fn(&mut Section<'_>, &SinkShape) -> Option<Arc<dyn SinkFactory>>,
 }
 
 /// A kind of step.

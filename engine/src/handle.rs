@@ -98,6 +98,22 @@ pub struct SourceStatus {
     pub progress: types::SourceProgress,
 }
 
+/// A sink as it stands.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct SinkStatus {
+    /// Its name.
+    pub name: String,
+    /// Where to.
+    #[serde(rename = "type")]
+    pub type_name: String,
+    /// The relation delivered.
+    pub view: String,
+    /// The last epoch whose changes are delivered, whatever crashes; `None` until the other side has said how far it is.
+    pub delivered: Option<Epoch>,
+    /// Records sent since the start of the process.
+    pub records: u64,
+}
+
 /// An engine as it stands.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Status {
@@ -116,6 +132,8 @@ pub struct Status {
     pub rehydrated: f64,
     /// The sources, in pipeline order.
     pub sources: Vec<SourceStatus>,
+    /// The sinks, in pipeline order.
+    pub sinks: Vec<SinkStatus>,
 }
 
 /// A running engine. Cheap to clone.

@@ -14,9 +14,10 @@ pub mod pipeline;
 pub mod plan;
 mod runtime;
 pub mod script;
+pub mod sink;
 pub mod testing;
 
-pub use catalogue::{Catalogue, ConnectorDef, OperatorDef, OptionDef};
-pub use handle::{Handle, Phase, Push, PushError, PushFormat, Pushed, SourceStatus, Status};
+pub use catalogue::{Catalogue, ConnectorDef, OperatorDef, OptionDef, SinkDef};
+pub use handle::{Handle, Phase, Push, PushError, PushFormat, Pushed, SinkStatus, SourceStatus, Status};
 pub use plan::Plan;
 pub use runtime::{Engine, FAULTS, Hook, Options, relation_specs, store_options};

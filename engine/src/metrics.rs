@@ -22,6 +22,14 @@ pub struct Metrics {
     pub source_lag: IntGaugeVec,
     /// `thalweg_source_connected{source}`.
     pub source_connected: IntGaugeVec,
+    /// `thalweg_sink_connected{sink}`.
+    pub sink_connected: IntGaugeVec,
+    /// `thalweg_sink_epoch{sink}`.
+    pub sink_epoch: IntGaugeVec,
+    /// `thalweg_sink_lag_epochs{sink}`.
+    pub sink_lag: IntGaugeVec,
+    /// `thalweg_sink_records_total{sink}`.
+    pub sink_records: IntCounterVec,
     /// `thalweg_source_watermark_seconds{source}`.
     pub source_watermark: GaugeVec,
     /// `thalweg_freshness_seconds{view}`.
@@ -107,6 +115,22 @@ impl Metrics {
                 "1 while a source that reads over the network reaches the other side, else 0.",
                 &["source"],
             ),
+            sink_connected: int_gauges(
+                "thalweg_sink_connected",
+                "1 while a sink that writes over the network reaches the other side, else 0.",
+                &["sink"],
+            ),
+            sink_epoch: int_gauges(
+                "thalweg_sink_epoch",
+                "The last epoch whose changes a sink has delivered, whatever crashes.",
+                &["sink"],
+            ),
+            sink_lag: int_gauges(
+                "thalweg_sink_lag_epochs",
+                "Epochs that readers see and that a sink has not delivered yet.",
+                &["sink"],
+            ),
+            sink_records: counters("thalweg_sink_records_total", "Records a sink has delivered.", &["sink"]),
             source_watermark: gauges(
                 "thalweg_source_watermark_seconds",
                 "The source's watermark, seconds since 1970 UTC.",

@@ -12,6 +12,7 @@ use crate::catalogue::{Model, Row};
 use crate::connector::ConnectorFactory;
 use crate::operator::StepKind;
 use crate::pipeline::{Concealed, explain};
+use crate::sink::SinkFactory;
 
 /// A pipeline ready to run.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct Plan {
     pub sources: Vec<PlannedSource>,
     /// The steps, each after what it reads.
     pub steps: Vec<PlannedStep>,
+    /// Where views are delivered, in file order.
+    pub sinks: Vec<PlannedSink>,
     /// The tests in the file.
     pub tests: Vec<PlanTest>,
     /// What must not be shown of the sources' and steps' own words.
@@ -34,7 +37,7 @@ pub struct Plan {
 
 impl Plan {
     /// A hash, in hexadecimal, of everything that changes results: two plans of one fingerprint may go on from one
-    /// store. How epochs are cut and what is retained is not in it, nor the order in which steps stand in the file,
+    /// store. How epochs are cut, what is retained and where it is delivered is not in it, nor the order in which steps stand in the file,
     /// nor what of a source comes from the environment: a password or a folder may change.
     pub fn fingerprint(&self) -> String {
         let sources: Vec<serde_json::Value> = self
@@ -218,6 +221,34 @@ impl PlannedSource {
     pub fn is_keyed(&self) -> bool {
         !self.schema.append_only
     }
+}
+
+/// What a sink's section says of what it delivers.
+#[derive(Clone, Debug)]
+pub struct SinkShape {
+    /// The sink's name.
+    pub name: String,
+    /// The relation delivered.
+    pub relation: String,
+    /// Its schema.
+    pub schema: Schema,
+}
+
+/// A sink of a plan.
+#[derive(Clone, Debug)]
+pub struct PlannedSink {
+    /// Its name.
+    pub name: String,
+    /// The type in the pipeline file.
+    pub type_name: String,
+    /// The relation delivered.
+    pub relation: String,
+    /// Its schema.
+    pub schema: Schema,
+    /// Whether a new sink first delivers the rows there are.
+    pub with_rows: bool,
+    /// How to open it.
+    pub sink: Arc<dyn SinkFactory>,
 }
 
 /// What an operator made of a step's section.

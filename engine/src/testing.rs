@@ -87,8 +87,10 @@ pub fn run(plan: &Plan, folder: &Path) -> Vec<Outcome> {
     plan.tests.iter().map(|test| outcome(plan, test, folder)).collect()
 }
 
-/// Runs a plan to the end of its input, in an empty store under `folder`. The error says what broke.
-pub fn to_end(plan: Plan, workers: usize, folder: &Path) -> Result<Temporary, String> {
+/// Runs a plan to the end of its input, in an empty store under `folder`. Nothing is delivered. The error says what
+/// broke.
+pub fn to_end(mut plan: Plan, workers: usize, folder: &Path) -> Result<Temporary, String> {
+    plan.sinks.clear();
     let temporary = Temporary::open(folder, store_options(&plan, folder)).map_err(|e| e.to_string())?;
     let options = Options { workers, ..Options::default() };
     Engine::start(Arc::new(plan), temporary.store().clone(), options).wait()?;

@@ -4,6 +4,7 @@ pub mod aggregate;
 pub mod assignment;
 pub mod auction;
 pub mod connect;
+pub mod deliver;
 pub mod dispatch;
 mod dispatcher;
 mod exact_sum;
@@ -34,6 +35,7 @@ pub mod top;
 pub fn catalogue() -> engine::Catalogue {
     engine::Catalogue {
         connectors: connect::connectors(),
+        sinks: deliver::sinks(),
         operators: vec![
             select::DEF,
             aggregate::DEF,

@@ -249,12 +249,7 @@ fn read_numbers(shared: &Shared, key: &[u8], subject: &str) -> Result<Vec<u64>, 
 }
 
 fn put_numbers(shared: &Shared, batch: &mut WriteBatch, key: &[u8], numbers: &[u64]) {
-    let mut value = vec![0; 4];
-    for n in numbers {
-        value.extend_from_slice(&n.to_le_bytes());
-    }
-    format::seal(key, &mut value);
-    batch.put_cf(shared.family(format::META), key, value);
+    batch.put_cf(shared.family(format::META), key, format::numbers(key, numbers));
 }
 
 /// Adds an epoch's runs at the end of a list: how many of the last runs are taken away, and what comes instead. Small

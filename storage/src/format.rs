@@ -77,6 +77,16 @@ pub(crate) fn seal(key: &[u8], value: &mut [u8]) {
     value[..4].copy_from_slice(&sum.to_le_bytes());
 }
 
+/// The value of a record of `meta` that is numbers.
+pub(crate) fn numbers(key: &[u8], numbers: &[u64]) -> Vec<u8> {
+    let mut value = vec![0; 4];
+    for n in numbers {
+        value.extend_from_slice(&n.to_le_bytes());
+    }
+    seal(key, &mut value);
+    value
+}
+
 /// Puts length and crc at the head of a chunk, where room was left for them.
 pub(crate) fn seal_chunk(key: &[u8], chunk: &mut [u8]) {
     let length = u32::try_from(chunk.len()).expect("a chunk under 4 GiB");

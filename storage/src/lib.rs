@@ -27,6 +27,7 @@ mod changes;
 mod checkpoint;
 mod error;
 mod format;
+mod holds;
 mod journal;
 mod open;
 mod options;

@@ -26,6 +26,7 @@ use types::{Digest, Epoch};
 
 use crate::applier::{self, Applied, Logged, Work};
 use crate::format::{self, CHUNK_HEADER, CommitRecord, FORMAT, RelationCommit, RowKeys};
+use crate::holds;
 use crate::journal::Journal;
 use crate::past::Past;
 use crate::retention::{DropSuperseded, Retention};
@@ -126,6 +127,7 @@ pub(crate) fn open(options: Options, read_only: bool, damage: &mut Damage) -> Re
         damage.note(Err(Error::damaged(format!("the remap of epoch {committed}"), "it is missing")))?;
     }
 
+    holds::load(&db, &retention)?;
     retention.advance(last.horizon, committed);
     retention.is_state.set(is_state).expect("set once, here");
     let empty: Arc<Vec<Arc<Run>>> = Arc::default();

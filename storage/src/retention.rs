@@ -65,11 +65,41 @@ impl Retention {
 
     fn settle(&self, held: &Held) -> bool {
         let oldest = held.pins.keys().next().copied().unwrap_or(Epoch::MAX);
+        let history = oldest.min(held.holds.values().min().copied().unwrap_or(Epoch::MAX));
+        let bounds = [(&self.since, history), (&self.state_since, oldest), (&self.apart_since, oldest)];
         let mut moved = false;
-        for (now, wanted) in [&self.since, &self.state_since, &self.apart_since].into_iter().zip(held.wanted) {
-            moved |= now.fetch_max(wanted.min(oldest), Ordering::AcqRel) < wanted.min(oldest);
+        for ((now, bound), wanted) in bounds.into_iter().zip(held.wanted) {
+            moved |= now.fetch_max(wanted.min(bound), Ordering::AcqRel) < wanted.min(bound);
         }
         moved
+    }
+
+    /// Makes or moves a hold by name; the error is the oldest epoch that can still be had. True if a horizon moved.
+    pub(crate) fn hold(&self, name: &str, epoch: Epoch) -> Result<bool, Epoch> {
+        let mut held = lock(&self.held);
+        let since = self.since();
+        if epoch < since {
+            return Err(since);
+        }
+        held.holds.insert(name.to_owned(), epoch);
+        Ok(self.settle(&held))
+    }
+
+    /// Lets go of a hold. True if a horizon moved.
+    pub(crate) fn release(&self, name: &str) -> bool {
+        let mut held = lock(&self.held);
+        held.holds.remove(name).is_some() && self.settle(&held)
+    }
+
+    /// The holds by name.
+    pub(crate) fn holds(&self) -> BTreeMap<String, Epoch> {
+        lock(&self.held).holds.clone()
+    }
+
+    /// The oldest epoch to keep once this one is committed, by how many are kept and by the holds.
+    pub(crate) fn within_holds(&self, committed: Epoch, retain_epochs: u64) -> Epoch {
+        let oldest = lock(&self.held).holds.values().min().copied().unwrap_or(Epoch::MAX);
+        committed.saturating_sub(retain_epochs).min(oldest)
     }
 
     /// Holds an epoch; the error is the oldest that can still be had.
@@ -94,6 +124,8 @@ impl Retention {
 struct Held {
     /// The epochs that are read, each with how many readers.
     pins: BTreeMap<Epoch, usize>,
+    /// Whoever needs the history after an epoch, restarts included, by name. They hold back history alone.
+    holds: BTreeMap<String, Epoch>,
     /// How far the horizons would be without readers: of history, of state, of versions kept apart.
     wanted: [Epoch; 3],
 }

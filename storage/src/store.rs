@@ -522,7 +522,7 @@ impl Shared {
 
         let mut record = CommitRecord {
             previous: writer.crc,
-            horizon: writer.last.horizon.max(epoch.saturating_sub(self.options.retain_epochs)),
+            horizon: writer.last.horizon.max(self.retention.within_holds(epoch, self.options.retain_epochs)),
             staged: None,
             relations: writer.last.relations.clone(),
         };

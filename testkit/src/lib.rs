@@ -2,6 +2,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests are switched by the environment")]
 
+pub mod random;
+
 use std::path::{Path, PathBuf};
 
 /// The folder of recorded data: `THALWEG_DATA`, or `../shared/data` beside the repository. `None` where it is missing,

@@ -107,6 +107,27 @@ impl RowCodec {
         Ok(())
     }
 
+    /// The cells of a key, in key order. The error as for [`RowCodec::write_json`].
+    pub fn key_cells(&self, key: &[u8]) -> Result<Vec<Value>, CodecError> {
+        let mut rest = key;
+        let cells = self.schema.key.iter().map(|i| cell::read(&mut rest, self.schema.columns[*i].ty));
+        cells.collect::<Option<_>>().ok_or_else(|| CodecError("a cell of the key cannot be read".to_owned()))
+    }
+
+    /// The cells of a row, in column order. The error as for [`RowCodec::write_json`].
+    pub fn cells(&self, key: &[u8], value: &[u8]) -> Result<Vec<Value>, CodecError> {
+        let mut cells = vec![Value::Null; self.schema.columns.len()];
+        for (i, cell) in self.schema.key.iter().zip(self.key_cells(key)?) {
+            cells[*i] = cell;
+        }
+        let mut rest = value;
+        for i in &self.non_key {
+            cells[*i] = cell::read(&mut rest, self.schema.columns[*i].ty)
+                .ok_or_else(|| CodecError("a cell cannot be read".to_owned()))?;
+        }
+        Ok(cells)
+    }
+
     /// Rows from their bytes, in order. The error says that the bytes are damaged or of another schema.
     pub fn decode<'a>(&self, rows: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Result<RecordBatch, CodecError> {
         let (keys, values): (Vec<&[u8]>, Vec<&[u8]>) = rows.into_iter().unzip();

@@ -37,8 +37,8 @@ async function begin() {
 
 async function tick() {
   if (!graph) await begin();
-  const [epochs, { sources }, text, list] = await Promise.all([
-    askJson('/v1/epochs'), askJson('/v1/sources'), ask('/metrics', 'text/plain').then((r) => r.text()), askJson('/v1/views'),
+  const [epochs, { sources }, { sinks }, text, list] = await Promise.all([
+    askJson('/v1/epochs'), askJson('/v1/sources'), askJson('/v1/sinks'), ask('/metrics', 'text/plain').then((r) => r.text()), askJson('/v1/views'),
   ]);
   const now = performance.now();
   const counts = new Map();
@@ -49,6 +49,7 @@ async function tick() {
     if (name === 'thalweg_view_changes_total') rates.push(`view ${label}`, value, now);
   }
   for (const s of sources) counts.set(s.name, s.records);
+  for (const s of sinks) counts.set(`${s.name} (sink)`, s.records);
   for (const [name, count] of counts) rates.push(`in ${name}`, count, now);
   rates.push('records', sources.reduce((sum, s) => sum + (s.records ?? 0), 0), now);
 

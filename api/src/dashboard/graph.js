@@ -18,6 +18,9 @@ export function parts(pipeline) {
     const outputs = s.outputs.map((o) => o.name);
     nodes.push({ id: s.name, kind: 'step', what: s.operator, detail: s.detail, reads: [], inputs: s.inputs, outputs });
   }
+  for (const s of pipeline.sinks ?? []) {
+    nodes.push({ id: `${s.name} (sink)`, kind: 'sink', what: `${s.type} ← ${s.view}`, detail: s.writes, reads: [], inputs: [s.view], outputs: [] });
+  }
   const owner = new Map(nodes.flatMap((n) => n.outputs.map((o) => [o, n])));
   for (const node of nodes) {
     node.reads = [...new Set((node.inputs ?? []).map((i) => owner.get(i)).filter((n) => n && n !== node))];
@@ -94,7 +97,7 @@ export class Graph {
     const nodes = parts(pipeline);
     this.nodes = nodes;
     const { spots, edges, width, height } = layered(nodes);
-    const drawn = svg('svg', { width: width + 4, height: height + 4, viewBox: `-2 -2 ${width + 4} ${height + 4}`, role: 'group', 'aria-label': `${pipeline.sources.length} sources and ${pipeline.steps.length} steps` });
+    const drawn = svg('svg', { width: width + 4, height: height + 4, viewBox: `-2 -2 ${width + 4} ${height + 4}`, role: 'group', 'aria-label': `${pipeline.sources.length} sources, ${pipeline.steps.length} steps and ${(pipeline.sinks ?? []).length} sinks` });
     for (const { path } of edges) {
       const middle = path[path.length - 1];
       let d = `M${path[0].x + WIDTH} ${path[0].y}`;
@@ -108,7 +111,7 @@ export class Graph {
     }
     for (const node of nodes) drawn.append(this.#node(node, spots.get(node), stored));
     this.root = drawn;
-    this.table = new Table('Sources and steps', [
+    this.table = new Table('Sources, steps and sinks', [
       { title: 'Name' }, { title: 'Kind' }, { title: 'Reads' }, { title: 'Rate', number: true }, { title: 'Taken in', number: true }, { title: 'Does' },
     ]);
   }

@@ -1,12 +1,17 @@
-//! A real Kafka broker for tests, started by `scripts/kafka`, and a producer that says which partition.
+//! A real Kafka broker for tests, started by `scripts/kafka`, a producer that says which partition, and a consumer of what
+//! is committed.
+
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 /// A broker of its own, with its data in a temporary folder; ended when dropped.
 pub struct Broker {
@@ -28,6 +33,30 @@ pub struct Message {
     pub value: Option<String>,
     /// A header named `kind`.
     pub kind: Option<&'static str>,
+}
+
+/// A message that was read.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset in it.
+    pub offset: i64,
+    /// Its timestamp, milliseconds since 1970 UTC.
+    pub at_ms: i64,
+    /// Its key.
+    pub key: Option<String>,
+    /// Its value; `None` is a tombstone.
+    pub value: Option<String>,
+    /// Its headers.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Received {
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
 }
 
 impl Broker {
@@ -65,6 +94,14 @@ impl Broker {
         assert!(output.status.success(), "{}", crate::support::text(&output));
     }
 
+    /// Changes a setting of a topic.
+    pub fn configure(&self, topic: &str, setting: &str) {
+        let words = ["--alter", "--entity-type", "topics", "--entity-name", topic, "--add-config", setting];
+        let words = [&["configs".into(), self.folder()], &words.map(PathBuf::from)[..]].concat();
+        let output = script(&words);
+        assert!(output.status.success(), "{}", crate::support::text(&output));
+    }
+
     /// Makes a topic that keeps messages however old their timestamps are.
     pub fn create(&self, topic: &str, partitions: usize) {
         let partitions = partitions.to_string();
@@ -93,6 +130,55 @@ impl Broker {
             producer.send(record).map_err(|(e, _)| e).unwrap();
         }
         producer.flush(Duration::from_secs(60)).unwrap();
+    }
+
+    /// Every committed message of a topic, partition by partition.
+    pub fn read(&self, topic: &str) -> Vec<Received> {
+        let mut received = Vec::new();
+        self.each(topic, |message| received.push(message));
+        received.sort_by_key(|m| (m.partition, m.offset));
+        received
+    }
+
+    /// Every committed message of a topic, each partition in its order, read as a stranger reads it.
+    pub fn each(&self, topic: &str, mut take: impl FnMut(Received)) {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.address)
+            .set("group.id", "a-stranger")
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
+            .create()
+            .unwrap();
+        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(30)).unwrap();
+        let mut list = TopicPartitionList::new();
+        for partition in metadata.topics()[0].partitions() {
+            list.add_partition_offset(topic, partition.id(), Offset::Beginning).unwrap();
+        }
+        let mut open = list.count();
+        consumer.assign(&list).unwrap();
+        while open > 0 {
+            let message = match consumer.poll(Duration::from_secs(60)).expect("the topic does not end") {
+                Ok(message) => message,
+                Err(KafkaError::PartitionEOF(_)) => {
+                    open -= 1;
+                    continue;
+                }
+                Err(e) => panic!("reading `{topic}`: {e}"),
+            };
+            let text = |bytes: Option<&[u8]>| bytes.map(|b| String::from_utf8(b.to_vec()).unwrap());
+            let headers = message.headers().map_or_else(Vec::new, |headers| {
+                headers.iter().map(|h| (h.key.to_owned(), text(h.value).unwrap_or_default())).collect()
+            });
+            take(Received {
+                partition: message.partition(),
+                offset: message.offset(),
+                at_ms: message.timestamp().to_millis().unwrap_or(-1),
+                key: text(message.key()),
+                value: text(message.payload()),
+                headers,
+            });
+        }
     }
 
     fn folder(&self) -> PathBuf {

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use types::{Micros, SEQ, Schema};
 
-use crate::plan::{Origin, Plan, PlannedSource, PlannedStep, Route, StepInput};
+use crate::FAULTS;
+use crate::plan::{Origin, Plan, PlannedSink, PlannedSource, PlannedStep, Route, StepInput};
 
 /// The plan as text, a paragraph for every source and step.
 pub fn text(plan: &Plan) -> String {
@@ -36,6 +37,11 @@ pub fn text(plan: &Plan) -> String {
         }
         line(&mut out, "at restart", at_restart(step.origin));
     }
+    for sink in &plan.sinks {
+        let _ = write!(out, "\nsink {}: {}\n", sink.name, sink.type_name);
+        line(&mut out, "delivers", &sink.relation);
+        line(&mut out, "writes", &plan.concealed.hide(&sink.sink.describe()));
+    }
     out
 }
 
@@ -56,6 +62,14 @@ pub fn graphviz(plan: &Plan) -> String {
         for input in &step.plan.inputs {
             let told = escape(&edge_label(plan, input));
             let _ = writeln!(out, "  \"{}\" -> \"{}\" [label=\"{told}\"];", giver(&input.relation), step.name);
+        }
+    }
+    for sink in &plan.sinks {
+        let told = label(&sink_label(plan, sink));
+        let _ = writeln!(out, "  \"sink {}\" [shape=cds, label=\"{told}\"];", sink.name);
+        if sink.relation != FAULTS {
+            let (from, told) = (giver(&sink.relation), escape(&sink.relation));
+            let _ = writeln!(out, "  \"{from}\" -> \"sink {}\" [label=\"{told}\"];", sink.name);
         }
     }
     out.push_str("}\n");
@@ -86,6 +100,12 @@ pub fn mermaid(plan: &Plan) -> String {
         for input in &step.plan.inputs {
             let told = escape(&edge_label(plan, input));
             let _ = writeln!(out, "  {} -->|\"{told}\"| {}", id(giver(&input.relation)), id(&step.name));
+        }
+    }
+    for (index, sink) in plan.sinks.iter().enumerate() {
+        let _ = writeln!(out, "  s{index}>\"{}\"]", label(&sink_label(plan, sink)));
+        if sink.relation != FAULTS {
+            let _ = writeln!(out, "  {} -->|\"{}\"| s{index}", id(giver(&sink.relation)), escape(&sink.relation));
         }
     }
     out
@@ -178,6 +198,14 @@ fn step_label(plan: &Plan, step: &PlannedStep) -> Vec<String> {
     };
     lines.push(origin.to_owned());
     lines
+}
+
+fn sink_label(plan: &Plan, sink: &PlannedSink) -> Vec<String> {
+    vec![
+        format!("{} ({})", sink.name, sink.type_name),
+        format!("delivers {}", sink.relation),
+        plan.concealed.hide(&sink.sink.describe()),
+    ]
 }
 
 fn edge_label(plan: &Plan, input: &StepInput) -> String {

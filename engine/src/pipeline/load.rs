@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::section::Section;
 use super::tree::{self, Entry, Reading, Table, Value};
-use super::{Problems, cases, origin, source, step};
+use super::{Problems, cases, origin, sink, source, step};
 use crate::catalogue::{Catalogue, OperatorDef, OptionDef, Relations};
 use crate::plan::{Plan, Settings, StepPlan};
 
@@ -115,7 +115,7 @@ fn file(reading: &Reading, path: &Path, table: &Table, catalogue: &Catalogue, pl
     if source_entries.as_ref().is_some_and(Vec::is_empty) {
         top.problem("sources", "there is no source: expected at least one `[sources.NAME]`");
     }
-    sinks(&mut top, reading);
+    let sink_entries = entries(&mut top, "sinks").unwrap_or_default();
     let (source_entries, step_entries) = (source_entries.unwrap_or_default(), step_entries.unwrap_or_default());
     let mut taken: BTreeMap<&str, (&str, usize)> = BTreeMap::new();
     let mut all: Vec<(&str, &Entry)> = source_entries.iter().map(|e| ("source", *e)).collect();
@@ -123,6 +123,11 @@ fn file(reading: &Reading, path: &Path, table: &Table, catalogue: &Catalogue, pl
     all.sort_by_key(|(_, e)| e.at);
     for (what, entry) in all {
         check_name(reading, what, entry, &mut taken);
+    }
+    // Sinks have a space of names of their own: nothing reads them.
+    let mut taken = BTreeMap::new();
+    for entry in &sink_entries {
+        check_name(reading, "sink", entry, &mut taken);
     }
 
     let mut sources = Vec::new();
@@ -140,6 +145,7 @@ fn file(reading: &Reading, path: &Path, table: &Table, catalogue: &Catalogue, pl
     }
     let mut steps = step::read(reading, &step_entries, catalogue, planner, &mut known);
     origin::derive(&mut sources, &mut steps);
+    let sinks = sink_entries.iter().filter_map(|e| sink::read(reading, e, catalogue, &sources, &steps)).collect();
     let tests = cases::read(reading, &mut top, &sources, &known);
     top.finish(&TOP_KEYS, true);
     Some(Plan {
@@ -148,6 +154,7 @@ fn file(reading: &Reading, path: &Path, table: &Table, catalogue: &Catalogue, pl
         settings: settings?,
         sources,
         steps,
+        sinks,
         tests,
         concealed: super::Concealed::NOTHING,
     })
@@ -189,21 +196,6 @@ fn settings(top: &mut Section<'_>) -> Option<Settings> {
         stage_rows: stage.map_or(defaults.stage_rows, |v| v as usize),
         apply_rows: apply.map_or(defaults.apply_rows, |v| v as usize),
     })
-}
-
-fn sinks(top: &mut Section<'_>, reading: &Reading) {
-    for entry in entries(top, "sinks").unwrap_or_default() {
-        let ty = match &entry.node.value {
-            Value::Table(table) => table.get("type").map(|e| &e.node),
-            _ => None,
-        };
-        let section = format!("sinks.{}", entry.key);
-        let (at, which) = match ty {
-            Some(tree::Node { at, value: Value::String(ty) }) => (*at, format!("no sink type `{ty}`")),
-            _ => (entry.at, "no sink type".to_owned()),
-        };
-        reading.problem(&section, at, &format!("there is {which}: sinks are not available yet"));
-    }
 }
 
 /// Sources and steps share one space of names.

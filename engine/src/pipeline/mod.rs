@@ -11,6 +11,7 @@ mod load;
 mod origin;
 mod problem;
 mod section;
+mod sink;
 mod source;
 mod step;
 #[cfg(test)]
@@ -21,4 +22,5 @@ pub use concealed::Concealed;
 pub use load::{EPOCH_OPTIONS, Planner, RETAIN_OPTIONS, STORE_OPTIONS, load, load_with};
 pub use problem::{Problem, Problems};
 pub use section::{Section, test_section};
+pub use sink::SINK_OPTIONS;
 pub use source::SOURCE_OPTIONS;

@@ -7,11 +7,12 @@ use proptest::prelude::*;
 use types::{Column, Position, Schema, Type, Value};
 
 use super::{Problems, explain, load, test_section};
-use crate::catalogue::{Catalogue, ConnectorDef, OperatorDef, OptionDef, Relations};
+use crate::catalogue::{Catalogue, ConnectorDef, OperatorDef, OptionDef, Relations, SinkDef};
 use crate::connector::{Connector, ConnectorError, ConnectorFactory, SourceEnv};
 use crate::operator::{Context, HistoryOperator, StepKind, TableOperator};
 use crate::pipeline::Section;
-use crate::plan::{Origin, Plan, Route, SourceShape, StepInput, StepOutput, StepPlan};
+use crate::plan::{Origin, Plan, Route, SinkShape, SourceShape, StepInput, StepOutput, StepPlan};
+use crate::sink::{Sink, SinkEnv, SinkError, SinkFactory};
 
 #[derive(Debug)]
 struct Fake(String);
@@ -55,6 +56,20 @@ fn clock(_: &mut Section<'_>, shape: &mut SourceShape) -> Option<Arc<dyn Connect
     shape.columns = vec![Column { name: "at".into(), ty: Type::Timestamp, nullable: true }];
     shape.event_time = Some("at".into());
     Some(Arc::new(Fake("ticks".into())))
+}
+
+impl SinkFactory for Fake {
+    fn open(&self, _: SinkEnv) -> Result<Box<dyn Sink>, SinkError> {
+        Err(SinkError::broken("nothing to open"))
+    }
+
+    fn describe(&self) -> String {
+        self.0.clone()
+    }
+}
+
+fn paper(section: &mut Section<'_>, _: &SinkShape) -> Option<Arc<dyn SinkFactory>> {
+    Some(Arc::new(Fake(section.required_string("path")?)))
 }
 
 fn step(inputs: Vec<(String, Route)>, outputs: Vec<Schema>, kind: StepKind, detail: String) -> StepPlan {
@@ -134,6 +149,7 @@ fn catalogue() -> Catalogue {
             operator("learn", const { &[INPUT] }, learn),
             operator("tell", const { &[INPUT] }, tell),
         ],
+        sinks: vec![SinkDef { name: "paper", summary: "", options: const { &[option("path")] }, plan: paper }],
     }
 }
 
@@ -258,7 +274,9 @@ fn unknown_names_are_told_with_the_nearest() {
     );
     check_added(
         "[sinks.out]\ntype = \"kafka\"\n",
-        "13: [sinks.out] there is no sink type `kafka`: sinks are not available yet",
+        "
+        13: [sinks.out] `view` is missing: expected a string
+        14: [sinks.out] there is no sink type `kafka`; did you mean `paper`?",
     );
 }
 

@@ -1,4 +1,4 @@
-//! From a plan to a timely dataflow: inputs, table folds, steps, sinks, and one probe behind them all.
+//! From a plan to a timely dataflow: inputs, table folds, steps, recorders, and one probe behind them all.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -14,9 +14,9 @@ use types::{Column, Delta, Epoch, SHARDS, Schema};
 
 use super::history::Ordered;
 use super::outbox::Outbox;
+use super::recorder::{AtRestore, record};
 use super::relations::Relations;
 use super::route::{owner, route};
-use super::sink::{AtRestore, sink};
 use super::step::{Logic, Shape};
 use super::table::TableFold;
 use super::{Start, step};
@@ -60,7 +60,15 @@ pub(super) fn build(
             dataflow.restores.push((relation, restore));
             let stream = stream.concat(restored);
             let at_restore = start.at_restore(relation, AtRestore::Digest);
-            sink(stream.clone(), &source.schema, relation, start.epoch(), at_restore, outbox.clone(), &dataflow.probe);
+            record(
+                stream.clone(),
+                &source.schema,
+                relation,
+                start.epoch(),
+                at_restore,
+                outbox.clone(),
+                &dataflow.probe,
+            );
             stream
         } else {
             stream
@@ -84,7 +92,7 @@ pub(super) fn build(
                 Origin::Passing => (stream, AtRestore::Ignore),
             };
             let at_restore = start.at_restore(relation, at_restore);
-            sink(stream.clone(), schema, relation, start.epoch(), at_restore, outbox.clone(), &dataflow.probe);
+            record(stream.clone(), schema, relation, start.epoch(), at_restore, outbox.clone(), &dataflow.probe);
             streams.insert(name, (stream, schema.clone()));
         }
     }
@@ -153,7 +161,7 @@ fn restore(
     Ok(())
 }
 
-/// The fold of a keyed source into its table, and the table's sink in one: the fold has the bytes already. Of the stored
+/// The fold of a keyed source into its table, and the table's recorder in one: the fold has the bytes already. Of the stored
 /// table this worker expects about so many rows.
 #[allow(clippy::too_many_arguments)]
 fn fold<'scope>(

@@ -8,13 +8,14 @@
 
 mod committer;
 mod dataflow;
+mod deliver;
 mod history;
 mod ingest;
 mod outbox;
+mod recorder;
 mod relations;
 mod route;
 mod sealer;
-mod sink;
 mod step;
 mod table;
 mod worker;
@@ -30,19 +31,20 @@ use storage::Store;
 use types::{Epoch, Fault, Micros, Remap};
 
 use self::committer::{Committer, ToCommitter};
+use self::deliver::{Deliveries, Progress};
 use self::ingest::FromSource;
+use self::recorder::AtRestore;
 use self::relations::Relations;
 pub use self::relations::{FAULTS, relation_specs, store_options};
 use self::sealer::{SealLog, Sealer};
-use self::sink::AtRestore;
 use crate::clock::Clock;
 use crate::connector::SourceEnv;
-use crate::handle::{Control, Handle, Phase, Push, PushError, Pushed, SourceStatus, Status};
+use crate::handle::{Control, Handle, Phase, Push, PushError, Pushed, SinkStatus, SourceStatus, Status};
 use crate::metrics::Metrics;
 use crate::plan::{Plan, PlannedSource};
 
-/// Called at named moments of an epoch's life (`seal`, `compute`, `prepare`, `publish`); crash tests kill the process
-/// there.
+/// Called at named moments of an epoch's life (`seal`, `compute`, `prepare`, `publish`; `deliver` and `delivered` around
+/// a sink's commit); crash tests kill the process there.
 pub type Hook = Arc<dyn Fn(&'static str) + Send + Sync>;
 
 /// How to run a plan.
@@ -126,6 +128,7 @@ impl Engine {
     /// can be read from the store, and [`Status::phase`](crate::Status) says when records are taken.
     pub fn start(plan: Arc<Plan>, store: Store, options: Options) -> Engine {
         let shared = Arc::new(Shared {
+            delivered: plan.sinks.iter().map(|_| Progress::default()).collect(),
             plan,
             store,
             metrics: options.metrics.clone(),
@@ -180,6 +183,8 @@ struct Shared {
     seals: Arc<SealLog>,
     progress: Arc<Mutex<Remap>>,
     restored: Mutex<Option<(Arc<Start>, u64)>>,
+    /// How far each sink is.
+    delivered: Vec<Progress>,
 }
 
 impl Shared {
@@ -189,7 +194,16 @@ impl Shared {
         self.phase_changed.notify_all();
     }
 
+    /// Runs the plan to its end, and delivers what it makes.
     fn run(&self, options: &Options) -> Result<(), String> {
+        let deliveries = Deliveries::start(self, options)?;
+        let result = self.maintain(options);
+        let delivered = deliveries.end(|| result.is_err() || self.asked.load(Ordering::Relaxed));
+        result.and(delivered)
+    }
+
+    /// Maintains the views until every source has ended or the engine is stopped.
+    fn maintain(&self, options: &Options) -> Result<(), String> {
         let committed = self.store.committed();
         let remap = match committed {
             0 => Remap::default(),
@@ -460,7 +474,15 @@ impl Control for Shared {
                 }
             })
             .collect();
+        let sinks = self.plan.sinks.iter().zip(&self.delivered).map(|(sink, progress)| SinkStatus {
+            name: sink.name.clone(),
+            type_name: sink.type_name.clone(),
+            view: sink.relation.clone(),
+            delivered: progress.get(),
+            records: self.metrics.sink_records.with_label_values(&[&sink.name]).get(),
+        });
         Status {
+            sinks: sinks.collect(),
             phase,
             sealed: remap.epoch,
             computed: self.metrics.computed.get() as Epoch,

@@ -9,39 +9,12 @@ use arrow::array::RecordBatch;
 use engine::PushFormat;
 use engine::connector::{ConnectorFactory, Next, SourceEnv};
 use storage::{JournalEntry, Options, Store};
+use testkit::random::Random;
 use types::Position;
 
 use super::file::FileOptions;
 use super::http::HttpOptions;
 use super::tests::{KV, batch, batches, gzip, in_every_format, ipc_stream, options, records, zst};
-
-/// A fixed sequence from a seed (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn seeded() -> Random {
-        #[allow(clippy::disallowed_methods)]
-        let seed = std::env::var("THALWEG_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(20_261_126);
-        println!("seed {seed} (set THALWEG_SEED to give it back)");
-        Random(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
-    }
-
-    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len())]
-    }
-}
 
 /// Breaks bytes in a few places; `other` is what pieces are spliced in from.
 fn broken(bytes: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {

@@ -13,7 +13,7 @@ mod file;
 mod fuzz;
 mod http;
 mod infer;
-mod kafka;
+pub(crate) mod kafka;
 mod lengths;
 mod ndjson;
 #[cfg(test)]

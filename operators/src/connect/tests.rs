@@ -635,7 +635,7 @@ fn a_followed_file_that_cannot_be_read_is_one_fault_until_another_takes_its_plac
 
 /// Plans a pipeline of these sources; gives what each reads, or every mistake.
 fn plan(base: &Path, sources: &str) -> Result<Vec<String>, Vec<String>> {
-    let catalogue = engine::Catalogue { connectors: super::connectors(), operators: Vec::new() };
+    let catalogue = engine::Catalogue { connectors: super::connectors(), ..Default::default() };
     let text = format!("name = \"p\"\n{sources}");
     match engine::pipeline::load(&base.join("p.toml"), &text, &|_| None, &catalogue) {
         Ok(plan) => Ok(plan.sources.iter().map(|s| s.connector.describe()).collect()),

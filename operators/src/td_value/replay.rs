@@ -146,6 +146,7 @@ fn prune(plan: &mut Plan, name: &str) {
     }
     plan.steps.retain(|step| wanted.contains(&step.name));
     plan.sources.retain(|source| wanted.contains(&source.name));
+    plan.sinks.clear();
     plan.tests.clear();
 }
 

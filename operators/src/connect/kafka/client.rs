@@ -91,7 +91,9 @@ pub(super) fn connect(options: &KafkaOptions, source: &str) -> Result<Arc<BaseCo
         trouble: Mutex::default(),
         ends: Mutex::default(),
     };
-    let consumer = options.client.config(source).create_with_context(watch);
+    // The group is a name for the cluster's logs; it is never joined, and nothing is committed to it.
+    let group = format!("thalweg-{source}");
+    let consumer = options.client.with(&[("group.id", &group)]).create_with_context(watch);
     Ok(Arc::new(consumer.map_err(|e: KafkaError| format!("the Kafka client cannot be made: {e}"))?))
 }
 

@@ -11,6 +11,7 @@ mod options;
 mod partition;
 mod reader;
 mod record;
+pub(crate) mod settings;
 #[cfg(test)]
 mod tests;
 

@@ -1,7 +1,6 @@
 //! What a `kafka` source's section says, and what is wrong with it.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,20 +8,19 @@ use engine::connector::ConnectorFactory;
 use engine::pipeline::Section;
 use engine::plan::SourceShape;
 use engine::{ConnectorDef, OptionDef};
-use rdkafka::ClientConfig;
-use rdkafka::error::KafkaError;
 use types::Type;
 
 use super::super::time::TimeFormat;
 use super::super::{RECORD_BYTES_OPTION, TIMESTAMP_FORMAT_OPTION, TIMESTAMP_UNIT_OPTION, row_spec};
 use super::log::Part;
 use super::record::{Format, KeyFormat, Layout};
+use super::settings::{BROKERS_OPTION, LIBRDKAFKA_OPTION, Settings, is_topic};
 
 pub(crate) const DEF: ConnectorDef = ConnectorDef {
     name: "kafka",
     summary: "Reads topics of an Apache Kafka cluster, each message exactly once, for ever.",
     options: &[
-        option("brokers", "string or list of strings", None, "Where to ask for the cluster, as `host:port`."),
+        BROKERS_OPTION,
         option("topics", "string or list of strings", None, "The topics. One that does not exist yet is waited for."),
         option(
             "partitions",
@@ -101,12 +99,7 @@ pub(crate) const DEF: ConnectorDef = ConnectorDef {
             Some("1"),
             "Partitions are read side by side in the order of their messages' timestamps. For how long one that has more, but gives nothing, is waited for; from 0 to 60.",
         ),
-        option(
-            "librdkafka",
-            "table of strings",
-            Some("none"),
-            "Further settings of the client library, e.g. `\"security.protocol\" = \"SASL_SSL\"`, `\"sasl.password\" = \"${PASSWORD}\"`. Their values are never shown.",
-        ),
+        LIBRDKAFKA_OPTION,
         TIMESTAMP_FORMAT_OPTION,
         TIMESTAMP_UNIT_OPTION,
         RECORD_BYTES_OPTION,
@@ -124,21 +117,26 @@ const fn option(
 }
 
 /// Settings that the connector makes itself, since its promises rest on them.
-const OURS: &[&str] = &[
-    "bootstrap.servers",
-    "metadata.broker.list",
-    "group.id",
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "auto.offset.reset",
-    "enable.partition.eof",
-    "statistics.interval.ms",
+const OURS: &[(&str, &str)] = &[
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("auto.offset.reset", "error"),
+    ("enable.partition.eof", "true"),
+    ("statistics.interval.ms", "1000"),
+];
+
+/// Settings a pipeline may change.
+const USUAL: &[(&str, &str)] = &[
+    // A topic that does not exist must stay so.
+    ("allow.auto.create.topics", "false"),
+    // A fetch that waits for messages keeps every other question to the same broker waiting.
+    ("fetch.wait.max.ms", "100"),
 ];
 
 /// A `kafka` source, checked.
 #[derive(Clone, Debug)]
 pub(super) struct KafkaOptions {
-    pub client: Client,
+    pub client: Settings,
     pub topics: Vec<String>,
     pub partitions: Option<Vec<i32>>,
     pub start: Start,
@@ -158,46 +156,8 @@ pub(super) enum Start {
     Offsets(BTreeMap<Part, i64>),
 }
 
-/// The client's settings. They are not shown: there may be passwords among them.
-#[derive(Clone)]
-pub(super) struct Client(ClientConfig);
-
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Client")
-    }
-}
-
-impl Client {
-    fn new(brokers: &[String], further: &[(String, String)]) -> Client {
-        let mut config = ClientConfig::new();
-        // A topic that does not exist must stay so.
-        config.set("allow.auto.create.topics", "false");
-        // A fetch that waits for messages keeps every other question to the same broker waiting.
-        config.set("fetch.wait.max.ms", "100");
-        for (name, value) in further {
-            config.set(name, value);
-        }
-        config.set("bootstrap.servers", brokers.join(","));
-        config.set("enable.auto.commit", "false");
-        config.set("enable.auto.offset.store", "false");
-        config.set("auto.offset.reset", "error");
-        config.set("enable.partition.eof", "true");
-        config.set("statistics.interval.ms", "1000");
-        Client(config)
-    }
-
-    /// The settings of a source's consumer. The group is a name for the cluster's logs; it is never joined, and
-    /// nothing is committed to it.
-    pub fn config(&self, source: &str) -> ClientConfig {
-        let mut config = self.0.clone();
-        config.set("group.id", format!("thalweg-{source}"));
-        config
-    }
-}
-
 pub(super) fn plan(section: &mut Section<'_>, shape: &mut SourceShape) -> Option<Arc<dyn ConnectorFactory>> {
-    let brokers = section.required_strings("brokers");
+    let client = Settings::read(section, USUAL, OURS);
     let topics = section.required_strings("topics");
     let partitions = section.ints_in("partitions", 0..=i64::from(i32::MAX));
     let start = start(section);
@@ -206,45 +166,26 @@ pub(super) fn plan(section: &mut Section<'_>, shape: &mut SourceShape) -> Option
         if section.has(key) { section.float_in(key, least..=most) } else { Some(default) }.map(Duration::from_secs_f64)
     };
     let (discover, merge_wait) = (secs("discover_secs", 10.0, 0.1, 3600.0), secs("merge_wait_secs", 1.0, 0.0, 60.0));
-    let further = section.string_map("librdkafka");
     let layout = layout(section, shape);
 
-    let (brokers, mut topics) = (brokers?, topics?);
-    for (key, list) in [("brokers", &brokers), ("topics", &topics)] {
-        if list.is_empty() || list.iter().any(String::is_empty) {
-            section.problem(key, format!("`{key}` must name at least one, and none may be empty"));
-            return None;
-        }
+    let mut topics = topics?;
+    if topics.is_empty() {
+        section.problem("topics", "`topics` must name at least one");
+        return None;
     }
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if let Some(topic) = topics.iter().find(|t| t.len() > 249 || !t.chars().all(legal)) {
+    if let Some(topic) = topics.iter().find(|t| !is_topic(t)) {
         section.problem("topics", format!("`{topic}` cannot be the name of a topic"));
         return None;
     }
     topics.sort();
     topics.dedup();
-    let further = if section.has("librdkafka") { further? } else { Vec::new() };
-    if let Some((name, _)) = further.iter().find(|(name, _)| OURS.contains(&name.as_str())) {
-        section.problem("librdkafka", format!("`{name}` is set by the connector itself"));
-        return None;
-    }
-    let client = Client::new(&brokers, &further);
-    if let Err(e) = client.0.create_native_config() {
-        // Not in the library's words: they repeat the value.
-        let what = match &e {
-            KafkaError::ClientConfig(_, _, name, _) => format!("there is no `{name}`, or it cannot have this value"),
-            _ => "they cannot be read".to_owned(),
-        };
-        section.problem("librdkafka", format!("the client library refuses its settings: {what}"));
-        return None;
-    }
     let partitions = match partitions {
         Some(list) => Some(list.into_iter().map(|p| i32::try_from(p).expect("in range")).collect()),
         None if section.has("partitions") => return None,
         None => None,
     };
     Some(Arc::new(KafkaOptions {
-        client,
+        client: client?,
         topics,
         partitions,
         start: start?,

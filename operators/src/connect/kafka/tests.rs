@@ -12,7 +12,7 @@ use super::record::{Decoder, Format, KeyFormat, Layout, Message};
 
 /// Plans a source of this section behind what every one needs; gives what it reads, or every mistake.
 fn plan(section: &str) -> Result<String, String> {
-    let catalogue = engine::Catalogue { connectors: vec![super::DEF], operators: Vec::new() };
+    let catalogue = engine::Catalogue { connectors: vec![super::DEF], ..Default::default() };
     let text = format!("name = \"p\"\n[sources.s]\ntype = \"kafka\"\n{section}");
     let env = |name: &str| (name == "SECRET").then(|| "hunter2hunter2".to_owned());
     match engine::pipeline::load(Path::new("p.toml"), &text, &env, &catalogue) {

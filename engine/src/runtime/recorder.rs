@@ -22,7 +22,7 @@ pub(super) enum AtRestore {
 }
 
 /// Writes a stream's changes to the outbox as relation `relation`.
-pub(super) fn sink<'scope>(
+pub(super) fn record<'scope>(
     stream: DeltaStream<'scope>,
     schema: &Schema,
     relation: usize,
@@ -33,7 +33,7 @@ pub(super) fn sink<'scope>(
 ) {
     let codec = RowCodec::new(schema);
     stream
-        .unary::<CapacityContainerBuilder<Vec<Delta>>, _, _, _>(Pipeline, "Sink", |_, _| {
+        .unary::<CapacityContainerBuilder<Vec<Delta>>, _, _, _>(Pipeline, "Record", |_, _| {
             move |input, _output| {
                 input.for_each(|capability, data| {
                     let epoch = *capability.least().expect("a message has a time");
