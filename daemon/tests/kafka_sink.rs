@@ -9,7 +9,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use broker::{Broker, Received};
@@ -161,6 +161,34 @@ fn killed_with_its_broker_each_change_is_read_once() {
     );
 }
 
+/// A daemon whose log goes to a file.
+fn logged(file: &Path, data: &Path, log: &Path) -> Daemon {
+    let port = support::free_port();
+    let child = Command::new(THALWEG)
+        .args(["run", file.to_str().unwrap(), "--data", data.to_str().unwrap()])
+        .args(["--listen", &format!("127.0.0.1:{port}")])
+        .env("THALWEG_LOG", "warn")
+        .stdin(Stdio::null())
+        .stderr(std::fs::File::create(log).unwrap())
+        .spawn()
+        .unwrap();
+    let daemon = Daemon { child, url: format!("http://127.0.0.1:{port}") };
+    daemon.ready();
+    daemon
+}
+
+/// Waits until the log says that the engine has failed; gives why.
+fn failure(log: &Path) -> String {
+    for _ in 0..6000 {
+        let text = std::fs::read_to_string(log).unwrap();
+        if let Some(line) = text.lines().find(|l| l.contains("the engine has failed")) {
+            return line.to_owned();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("the engine goes on");
+}
+
 fn wait(child: &mut Child) -> std::process::ExitStatus {
     for _ in 0..12_000 {
         if let Some(status) = child.try_wait().unwrap() {
@@ -178,13 +206,13 @@ fn of_two_under_one_name_one_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     broker.create("zones", 1);
     // A pipeline each, over a source that is pushed: both have a store of their own and one name at the broker.
-    let text = format!(
+    let toml = format!(
         "name = \"two\"\n[sources.items]\ntype = \"http\"\nkey = \"id\"\n[sources.items.columns]\nid = \"int64\"\n\
          [sinks.zones]\ntype = \"kafka\"\nbrokers = \"{}\"\ntopic = \"zones\"\nview = \"items\"\n",
         broker.address
     );
     let file = dir.path().join("two.toml");
-    std::fs::write(&file, text).unwrap();
+    std::fs::write(&file, toml).unwrap();
     let push = |daemon: &Daemon, id: u64| {
         let url = format!("{}/v1/sources/items/records", daemon.url);
         support::post(&url, "application/json", None, format!("{{\"id\":{id}}}").as_bytes())
@@ -220,8 +248,8 @@ fn of_two_under_one_name_one_goes_on() {
     first.kill();
     let status = Command::new("cp").arg("-a").arg(dir.path().join("first")).arg(&copied).status().unwrap();
     assert!(status.success());
-    let mut first = Daemon::start(&file, &dir.path().join("first"), 1, &[]);
-    first.ready();
+    let log = dir.path().join("log");
+    let mut first = logged(&file, &dir.path().join("first"), &log);
     assert!(delivered(&first, 2));
     let copy = Daemon::start(&file, &copied, 1, &[]);
     copy.ready();
@@ -229,12 +257,8 @@ fn of_two_under_one_name_one_goes_on() {
     assert_eq!(push(&copy, 3).unwrap().0, 200);
     assert!(delivered(&copy, 3));
     assert_eq!(push(&first, 4).unwrap().0, 200);
-    let phase = (0..3000).find_map(|_| {
-        std::thread::sleep(Duration::from_millis(10));
-        let body = support::get(&format!("{}/v1/epochs", first.url)).ok()?.1;
-        body.contains("failed").then_some(body)
-    });
-    assert!(phase.expect("the first delivers on").contains("another process delivers under the name"));
+    let failure = failure(&log);
+    assert!(failure.contains("another process delivers under the name"), "{failure}");
     first.kill();
     let values: Vec<_> = broker.read("zones").into_iter().map(|m| m.value.unwrap()).collect();
     assert_eq!(values, ["{\"id\":1}", "{\"id\":2}", "{\"id\":3}"]);
@@ -291,16 +315,11 @@ fn what_a_topic_refuses_stops_the_run_and_what_is_away_is_waited_for() {
     broker.topics(&["--create", "--topic", "short", "--partitions", "1", "--config", "max.message.bytes=2000"]);
     write("topic = \"short\"");
     let data = dir.path().join("short");
-    let mut daemon = Daemon::start(&file, &data, 1, &[]);
-    daemon.ready();
+    let log = dir.path().join("log");
+    let mut daemon = logged(&file, &data, &log);
     push(&daemon, r#"{"id":1,"text":"short"}"#);
     push(&daemon, &format!("{{\"id\":2,\"text\":\"{}\"}}", "x".repeat(5000)));
-    let failed = (0..3000).find_map(|_| {
-        std::thread::sleep(Duration::from_millis(10));
-        let body = support::get(&format!("{}/v1/epochs", daemon.url)).ok()?.1;
-        body.contains("failed").then_some(body)
-    });
-    let failed = failed.expect("it delivers what the topic refuses");
+    let failed = failure(&log);
     assert!(failed.contains("refuses a message") && failed.contains("max.message.bytes"), "{failed}");
     daemon.kill();
     // Raised, it goes on with that message.

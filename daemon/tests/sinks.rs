@@ -70,6 +70,7 @@ fn json(field: &Field) -> Json {
         Field::Null => Json::Null,
         Field::Bool(v) => (*v).into(),
         Field::Long(v) => (*v).into(),
+        Field::Double(v) if v.is_nan() => "NaN".into(),
         Field::Double(v) => (*v).into(),
         Field::Str(v) => v.as_str().into(),
         other => other.to_string().into(),
@@ -121,10 +122,10 @@ fn killed_at_every_moment_each_change_is_delivered_once() {
     for workers in [1, 2] {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
-        write_input(dir.path(), &input(seed, 1500), 3);
+        write_input(dir.path(), &input(seed, 3000), 3);
         let file = with_sinks(
             dir.path(),
-            60,
+            25,
             &[
                 ("zones", "by_zone", "roll_mb = 0.002\nroll_secs = 0.05"),
                 ("pairs", "order_drivers", "roll_mb = 0.05\nroll_secs = 100"),
@@ -135,7 +136,7 @@ fn killed_at_every_moment_each_change_is_delivered_once() {
         let points = ["deliver", "delivered", "commit", "committed", "prepare", "publish", "trim", "seal"];
         let mut kills = 0;
         for n in 0..24 {
-            let crash = format!("{}:{}", points[n % points.len()], 1 + rng.below(7));
+            let crash = format!("{}:{}", points[n % points.len()], 1 + rng.below(4));
             let output = run_command(&file, &data, workers).env("THALWEG_CRASH", &crash).output().unwrap();
             if output.status.success() {
                 break;
@@ -214,8 +215,12 @@ fn how_far_a_sink_is_can_be_asked_and_a_folder_that_cannot_be_written_stops_the_
         sink["lag_epochs"] == 0 && sink["records"].as_u64() > Some(0)
     };
     assert!((0..500).any(all), "{}", sink());
-    let metrics = support::get(&format!("{}/metrics", daemon.url)).unwrap().1;
-    assert!(metrics.contains("thalweg_sink_lag_epochs{sink=\"zones\"} 0"), "{metrics}");
+    let told = |_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let metrics = support::get(&format!("{}/metrics", daemon.url)).unwrap().1;
+        metrics.contains("thalweg_sink_lag_epochs{sink=\"zones\"} 0")
+    };
+    assert!((0..500).any(told), "no metric says that nothing lags");
     let pipelines = support::get(&format!("{}/v1/pipelines", daemon.url)).unwrap().1;
     assert!(pipelines.contains("\"view\":\"by_zone\""), "{pipelines}");
     daemon.kill();

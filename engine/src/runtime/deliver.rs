@@ -59,9 +59,17 @@ impl Deliveries {
             tracing::info!(sink = gone, "no longer in the pipeline: what it has not delivered is let go");
             shared.store.release_hold(&gone).map_err(|e| e.to_string())?;
         }
+        let (published, holds) = (shared.store.published(), shared.store.holds());
         let mut threads = Vec::new();
         for (planned, progress) in shared.plan.sinks.iter().zip(&shared.delivered) {
+            // From here on nothing is missed, however long the other side takes to answer.
+            let rows = rows_hold(&planned.name);
+            let begun = holds.get(&rows).copied().unwrap_or(published);
+            if !holds.contains_key(&planned.name) {
+                shared.store.hold(&rows, begun).map_err(|e| e.to_string())?;
+            }
             let delivery = Delivery {
+                begun,
                 relation: shared.store.relation(&planned.relation).expect("a stored relation of the plan"),
                 store: shared.store.clone(),
                 metrics: options.metrics.clone(),
@@ -118,7 +126,8 @@ struct Broken {
     seals: Arc<SealLog>,
 }
 
-/// The hold of a first delivery's rows.
+/// The hold of the rows with which a sink begins. It is its own because the mark may be on the other side before the
+/// store knows.
 fn rows_hold(sink: &str) -> String {
     format!("{sink}/rows")
 }
@@ -126,6 +135,8 @@ fn rows_hold(sink: &str) -> String {
 /// One sink's work.
 struct Delivery {
     planned: PlannedSink,
+    /// The epoch with which a sink that is new begins.
+    begun: Epoch,
     relation: RelationId,
     store: Store,
     metrics: Metrics,
@@ -193,7 +204,7 @@ impl Delivery {
             (Resume::At(mark), held) => self.behind(&mark, held)?,
             (Resume::Nothing, Some(held)) => held,
             (Resume::Nothing, None) if self.planned.with_rows => self.rows(sink)?,
-            (Resume::Nothing, None) => self.store.published(),
+            (Resume::Nothing, None) => self.begun,
         };
         self.hold(at)?;
         self.store.release_hold(&rows_hold(&name)).map_err(storage_error)?;
@@ -228,14 +239,12 @@ impl Delivery {
         }
     }
 
-    /// Delivers the rows as of now, all in one commit.
+    /// Delivers the rows with which the sink begins, all in one commit.
     fn rows(&mut self, sink: &mut dyn Sink) -> Result<Epoch, SinkError> {
-        let epoch = self.store.published();
+        let epoch = self.begun;
         if epoch == 0 {
             return Ok(0);
         }
-        // Held before they are delivered: the mark may be on the other side before the store knows.
-        self.store.hold(&rows_hold(&self.planned.name), epoch).map_err(storage_error)?;
         let snapshot = self.store.snapshot(Some(epoch)).map_err(storage_error)?;
         let mark = Mark { epoch, digest: snapshot.digest(self.relation).map_err(storage_error)? };
         loop {

@@ -24,6 +24,8 @@ use super::kafka_options::KafkaSinkOptions;
 
 /// How long an answer is waited for at once: the sink must hear when the engine stops.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// A cluster that has not answered for so long is away.
+const AWAY_AFTER: Duration = Duration::from_secs(3);
 /// How often a cluster that is away is asked for while there is nothing to deliver.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait before something is tried again.
@@ -185,6 +187,7 @@ impl KafkaSink {
         &mut self,
         mut ask: impl FnMut(&Client) -> Result<T, KafkaError>,
     ) -> Result<Result<T, KafkaError>, SinkError> {
+        let begun = Instant::now();
         loop {
             let error = match ask(&self.client) {
                 Ok(answer) => {
@@ -202,8 +205,10 @@ impl KafkaSink {
                 return Ok(Err(error));
             }
             self.client.producer.poll(Duration::ZERO);
-            let trouble = self.client.producer.context().trouble();
-            self.tell(true, &format!("{error} ({trouble})"));
+            if begun.elapsed() >= AWAY_AFTER {
+                let trouble = self.client.producer.context().trouble();
+                self.tell(true, &format!("{error} ({trouble})"));
+            }
             self.env.patience.check()?;
             std::thread::sleep(PAUSE);
         }
@@ -272,10 +277,10 @@ impl KafkaSink {
 
     /// The mark as an offset that is committed.
     fn marked(&self, mark: &Mark) -> Result<TopicPartitionList, SinkError> {
-        let mut list = self.place();
+        let list = self.place();
         let mut place = list.find_partition(&self.options.topic, 0).expect("just added");
         place.set_offset(Offset::Offset(mark.epoch as i64)).map_err(|e| self.refused("marking", &e))?;
-        place.set_metadata(serde_json::to_vec(mark).expect("a mark is JSON"));
+        place.set_metadata(serde_json::to_string(mark).expect("a mark is JSON"));
         Ok(list)
     }
 
@@ -431,8 +436,8 @@ impl Sink for KafkaSink {
             }
         } else {
             let flushed = self.insist(|client| client.producer.flush(PATIENCE))?;
-            if let Some((_, why)) = self.client.producer.context().undelivered.lock().expect("no holder panics").clone()
-            {
+            let undelivered = self.client.producer.context().undelivered.lock().expect("no holder panics").clone();
+            if let Some((_, why)) = undelivered {
                 return self.resolve(None, &why);
             }
             match flushed {
