@@ -62,11 +62,46 @@ pub enum Believed {
     Online(Learning, Option<(Arc<Offline>, Ensemble)>),
 }
 
+/// How the supply that will be at a place thins what it is worth, where the rule does not do that itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Thinning {
+    /// It does not.
+    None,
+    /// By the expected part of the drivers there who get an order: E\[min(N, s)\] / s, N the orders (Poisson), s the drivers with
+    /// the one who is asked.
+    Filled,
+    /// By the probability that there is an order for one driver more: P(N ≥ s), what the fleet as a whole gains.
+    Marginal,
+}
+
+impl Thinning {
+    /// The factor for a driver more at a place of so many drivers and so many expected orders.
+    pub fn factor(self, supply: f64, demand: f64) -> f64 {
+        if self == Thinning::None {
+            return 1.0;
+        }
+        let drivers = supply.max(0.0) as u32 + 1;
+        if demand > 500.0 {
+            return (demand / f64::from(drivers)).min(1.0);
+        }
+        // P(N ≥ i) for i = 1, …, s, and their sum, which is E[min(N, s)].
+        let (mut term, mut at_least, mut sum) = (libm::exp(-demand), 1.0, 0.0);
+        for i in 1..=drivers {
+            at_least = (at_least - term).max(0.0);
+            sum += at_least;
+            term *= demand / f64::from(i);
+        }
+        if self == Thinning::Filled { sum / f64::from(drivers) } else { at_least }
+    }
+}
+
 /// How controlled drivers are repositioned.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Repositioning {
     /// How a place is chosen.
     pub rule: Rule,
+    /// How supply counts before.
+    pub thinning: Thinning,
     /// How many rings of hexagons are candidates.
     pub rings: i32,
     /// Over how long expected demand counts, in seconds.
@@ -126,7 +161,8 @@ impl Tuned {
     /// Repositioning as V1D3 is set.
     pub fn repositioning(&self, is_fleet_aware: bool) -> Repositioning {
         let rule = Rule { temperature: self.temperature, is_fleet_aware };
-        Repositioning { rule, rings: self.rings as i32, horizon_secs: self.horizon_secs, gamma: self.gamma }
+        let (rings, thinning) = (self.rings as i32, Thinning::None);
+        Repositioning { rule, thinning, rings, horizon_secs: self.horizon_secs, gamma: self.gamma }
     }
 }
 

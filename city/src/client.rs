@@ -104,9 +104,29 @@ pub enum Seen<'a> {
 
 /// Lives through days whose decisions the daemon at `base` makes.
 pub fn drive(base: &str, settings: &Settings, watch: &mut dyn FnMut(Seen<'_>)) -> Result<(), String> {
+    let mut daemon = Daemon::reach(base, settings, watch)?;
+    live(settings, &mut daemon, &mut |daemon, moment| match moment {
+        Moment::Begins(number, from) => daemon.begin(number, from),
+        Moment::Ended(number, day) => (daemon.watch)(Seen::Day(number, day)),
+    })
+}
+
+/// When a day begins, and when it is over.
+pub(crate) enum Moment<'a> {
+    /// Its number, and the second.
+    Begins(u32, u32),
+    /// Its number.
+    Ended(u32, &'a Day),
+}
+
+/// Lives through days in which somebody decides.
+pub(crate) fn live<D: Dispatcher>(
+    settings: &Settings,
+    dispatcher: &mut D,
+    at: &mut dyn FnMut(&mut D, Moment<'_>),
+) -> Result<(), String> {
     let city = City::new(settings.scale);
     let cells: Cells = world::atlas(&city, Coding::Tabular);
-    let mut daemon = Daemon::reach(base, settings, watch)?;
     for number in 0..settings.days {
         let seed = settings.seed + u64::from(number);
         let (orders, shifts) = (city.orders(seed, None), city.shifts(seed));
@@ -122,11 +142,11 @@ pub fn drive(base: &str, settings: &Settings, watch: &mut dyn FnMut(Seen<'_>)) -
             seed,
         };
         let from = if number == 0 { (settings.from_hour * 3_600.0) as u32 } else { 0 };
-        daemon.begin(number, from);
+        at(dispatcher, Moment::Begins(number, from));
         let is_last = number + 1 == settings.days;
         let until = if is_last { (settings.until_hour * 3_600.0) as u32 } else { DAY_SECS };
-        let day = world::run_by(&scenario, &mut daemon, (from, until))?;
-        (daemon.watch)(Seen::Day(number, &day));
+        let day = world::run_by(&scenario, dispatcher, (from, until))?;
+        at(dispatcher, Moment::Ended(number, &day));
     }
     Ok(())
 }
@@ -136,16 +156,12 @@ struct Daemon<'w> {
     watch: &'w mut dyn FnMut(Seen<'_>),
     base: String,
     agent: ureq::Agent,
-    every_secs: u32,
-    patience_secs: u32,
+    teller: Teller,
     speed: f64,
-    day: u32,
     /// Its clock when this run began, and the day's second then.
     began: (Instant, i64),
     /// Before this it has been told everything, in microseconds.
     told: i64,
-    /// The hour for which it knows the cells.
-    hour: Option<u32>,
 }
 
 impl<'w> Daemon<'w> {
@@ -156,13 +172,10 @@ impl<'w> Daemon<'w> {
             watch,
             base: base.trim_end_matches('/').to_owned(),
             agent: config.timeout_global(Some(Duration::from_secs(60))).build().into(),
-            every_secs: settings.every_secs,
-            patience_secs: settings.patience_secs,
+            teller: Teller::new(settings),
             speed: settings.speed,
-            day: 0,
             began: (Instant::now(), 0),
             told: i64::MIN,
-            hour: None,
         };
         let source = daemon.get("/v1/sources/events")?;
         daemon.told = source["progress"]["watermark"].as_i64().unwrap_or(i64::MIN);
@@ -181,7 +194,7 @@ impl<'w> Daemon<'w> {
         if day == 0 {
             self.began = (Instant::now(), micros(day, f64::from(from)).max(self.told));
         }
-        (self.day, self.hour) = (day, None);
+        self.teller.begin(day);
     }
 
     /// Not faster than the city's clock.
@@ -242,9 +255,34 @@ impl<'w> Daemon<'w> {
             }
         }
     }
+}
+
+/// Says what happens in the words of the pipeline.
+#[derive(Clone, Debug)]
+pub struct Teller {
+    /// The day, from 0.
+    pub day: u32,
+    /// How often decisions are wanted, in seconds.
+    pub every_secs: u32,
+    /// How long an order stays open, in seconds.
+    pub patience_secs: u32,
+    /// The hour of which the cells were told.
+    hour: Option<u32>,
+}
+
+impl Teller {
+    /// At the beginning of the first day.
+    pub fn new(settings: &Settings) -> Teller {
+        Teller { day: 0, every_secs: settings.every_secs, patience_secs: settings.patience_secs, hour: None }
+    }
+
+    /// A day begins.
+    pub fn begin(&mut self, day: u32) {
+        (self.day, self.hour) = (day, None);
+    }
 
     /// All that is to tell, a line each.
-    fn lines(&mut self, scenario: &Scenario<'_>, at: u32, news: &[News]) -> String {
+    pub fn lines(&mut self, scenario: &Scenario<'_>, at: u32, news: &[News]) -> String {
         let mut lines = Vec::new();
         let hour = (at - 1) / 3_600;
         let first = micros(self.day, f64::from(at - self.every_secs) + 0.000_5);
@@ -284,22 +322,22 @@ impl<'w> Daemon<'w> {
 
 impl Dispatcher for Daemon<'_> {
     fn every_secs(&self) -> u32 {
-        self.every_secs
+        self.teller.every_secs
     }
 
     fn ask(&mut self, scenario: &Scenario<'_>, at: u32, news: &[News]) -> Result<Decisions, String> {
-        let time = micros(self.day, f64::from(at));
-        let lines = self.lines(scenario, at, news);
+        let time = micros(self.teller.day, f64::from(at));
+        let lines = self.teller.lines(scenario, at, news);
         (self.watch)(Seen::Told(&lines));
         let epoch = if time < self.told {
             None
         } else {
             self.keep_pace(time);
-            Some(self.post(&format!("{}-{at}", self.day), &lines)?)
+            Some(self.post(&format!("{}-{at}", self.teller.day), &lines)?)
         };
         let number = |row: &Value, column: &str| row[column].as_u64().map(|n| n as u32);
         let matches = self.decided("dispatch.matches", time, epoch)?.into_iter().map(|row| {
-            let order = number(&row, "order").and_then(|order| order.checked_sub(self.day * ORDERS_A_DAY));
+            let order = number(&row, "order").and_then(|order| order.checked_sub(self.teller.day * ORDERS_A_DAY));
             order.zip(number(&row, "driver")).ok_or_else(|| format!("no match of the day: {row}"))
         });
         let matches = matches.collect::<Result<_, String>>()?;

@@ -7,7 +7,7 @@ use operators::dispatch::offline::{Offline, Recorded};
 use operators::dispatch::policy::Policy;
 use operators::dispatch::tiles::{Cells, Coding};
 
-use crate::agent::{Agent, TILE_M, Tuned};
+use crate::agent::{Agent, Repositioning, TILE_M, Thinning, Tuned};
 use crate::bound::upper_bound;
 use crate::calibration as numbers;
 use crate::chains;
@@ -45,6 +45,18 @@ pub struct Settings {
     pub passes: usize,
     /// The shock.
     pub shock: Shocked,
+    /// The fleet that grows.
+    pub growth: Growth,
+}
+
+/// How a fleet grows from 100 to 2,000.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Growth {
+    /// 0: it stays; 1: it does not look at itself; 2: as the rule is; 3: by the part that gets an order; 4: by what it gains as a
+    /// whole.
+    pub rule: u32,
+    /// How many of the twenty hundreds are looked at alone.
+    pub parts: usize,
 }
 
 impl Settings {
@@ -62,6 +74,7 @@ impl Settings {
             waiting: Tuned::waiting(),
             passes: 40,
             shock: Shocked::default(),
+            growth: Growth { rule: 2, parts: 20 },
         };
         for (name, value) in given {
             if !(value.is_finite() && *value >= 0.0) || (name == "scale" && !(0.001..=4.0).contains(value)) {
@@ -89,6 +102,8 @@ impl Settings {
                 "shock_ensemble_secs" => settings.shock.ensemble_secs = *value as u32,
                 "shock_fleet" => settings.shock.fleet = *value,
                 "shock_aware" => settings.shock.is_fleet_aware = *value > 0.0,
+                "growth_rule" => settings.growth.rule = *value as u32,
+                "growth_parts" => settings.growth.parts = *value as usize,
                 "passes" => settings.passes = *value as usize,
                 "first_seed" => settings.first_seed = *value as u64,
                 "rings" => settings.waiting.rings = *value as u32,
@@ -381,6 +396,42 @@ pub fn reposition(settings: &Settings, found: Found<'_>) {
             give_gain(found, BENCH, &metric, &of_same[way][2][at], &of_same[way][at][at]);
         }
     }
+}
+
+/// G of 2,000 controlled drivers, and of each hundred of them alone: by how much it falls as a fleet grows twentyfold. All
+/// drivers are looked at both ways, so the drivers' own luck is paired.
+pub fn growth(settings: &Settings, found: Found<'_>) {
+    const BENCH: &str = "growth";
+    let mut settings = settings.clone();
+    if settings.shift_secs == numbers::SHIFT_SECS {
+        settings.shift_secs = numbers::EASY_SHIFT_SECS;
+    }
+    let Growth { rule, parts } = settings.growth;
+    let market = Market::dispatched_by(&settings, &Agent::nearest());
+    let stay = Agent { policy: Policy::nearest(), ..market.v1d3_with(settings.waiting) };
+    let thinning = [Thinning::None, Thinning::None, Thinning::None, Thinning::Filled, Thinning::Marginal];
+    let moving =
+        Repositioning { thinning: thinning[rule.min(4) as usize], ..settings.waiting.repositioning(rule == 2) };
+    let agent = Agent { repositioning: (rule > 0).then_some(moving), ..stay };
+    let (mut alone, mut together) = (Vec::new(), Vec::new());
+    for seed in settings.days() {
+        let drawn = market.draw(seed, None);
+        let all = fleet(&drawn.shifts, scaled(2_000, settings.scale));
+        let rate = |controlled: &[u32], of: &[u32]| market.run(&drawn, &agent, controlled, false).0.income_per_hour(of);
+        let hundreds: Vec<Vec<u32>> =
+            (0..parts).map(|part| all.iter().copied().skip(part).step_by(20).collect()).collect();
+        let day = market.run(&drawn, &agent, &all, false).0;
+        let of_parts: Vec<f64> = hundreds.iter().map(|hundred| day.income_per_hour(hundred)).collect();
+        together.push(estimate(&of_parts).mean);
+        alone.push(estimate(&hundreds.iter().map(|hundred| rate(hundred, hundred)).collect::<Vec<f64>>()).mean);
+        let figure =
+            |metric: String, value: f64| Figure { bench: BENCH, metric, value, half_width: None, unit: "fees/h" };
+        found(figure(format!("G_together_day_{seed}"), together[together.len() - 1]));
+        found(figure(format!("G_alone_day_{seed}"), alone[alone.len() - 1]));
+    }
+    give_estimate(found, BENCH, "G_alone", &alone, "fees/h");
+    give_estimate(found, BENCH, "G_together", &together, "fees/h");
+    give_gain(found, BENCH, "G_together_over_alone", &together, &alone);
 }
 
 pub(crate) fn scaled(count: usize, scale: f64) -> usize {

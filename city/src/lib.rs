@@ -7,7 +7,7 @@
 //!
 //! The kernels are `operators::dispatch`; nothing here is part of the daemon. Who decides may be outside ([`outside`]): as a
 //! [`client`] the city tells a running daemon what happens and does what its views say. The program `city` prints a JSON line a
-//! figure:
+//! figure, and writes days down as a history to learn from ([`recorder`]):
 //!
 //! ```text
 //! cargo run --release --bin city dispatch_day seeds=10
@@ -25,6 +25,7 @@ pub mod hexagon;
 pub mod outside;
 pub mod plots;
 pub mod random;
+pub mod recorder;
 pub mod shock;
 pub mod statistics;
 pub mod toy;

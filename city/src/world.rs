@@ -527,7 +527,7 @@ impl<'a> World<'a> {
                 // It is in the supply of where it is itself.
                 let supply = f64::from(self.supply[*hexagon as usize] - u32::from(is_here));
                 let demand = self.scenario.forecast[hour][*hexagon as usize] * how.horizon_secs / 3_600.0;
-                Choice { value, discount, supply, demand }
+                Choice { value: value * how.thinning.factor(supply, demand), discount, supply, demand }
             })
             .collect();
         let seed = self.scenario.seed ^ 0x7265_706f;

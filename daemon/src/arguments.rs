@@ -300,49 +300,38 @@ pub enum Train {
 #[command(after_long_help = TRAIN_VALUE_HELP)]
 pub struct TrainValue {
     /// A CSV file of transitions, with a header.
-    pub input: PathBuf,
+    #[arg(required_unless_present = "pipeline", conflicts_with = "pipeline")]
+    pub input: Option<PathBuf>,
     /// Where to write the value function.
     #[arg(long)]
     pub out: PathBuf,
-    /// The column of the time a transition began: RFC 3339, a date and time of UTC, or microseconds since 1970.
-    #[arg(long)]
-    pub at: String,
-    /// The columns of the state that is left, with commas between them.
-    #[arg(long, value_delimiter = ',', required = true)]
-    pub state: Vec<String>,
-    /// Those of the state that is reached; empty cells end the episode.
-    #[arg(long, value_delimiter = ',', required = true)]
-    pub next_state: Vec<String>,
-    /// The column of the reward.
-    #[arg(long)]
-    pub reward: String,
-    /// The column of the duration, in seconds.
-    #[arg(long)]
-    pub duration: String,
-    /// The discount of a unit of time.
-    #[arg(long)]
-    pub gamma: f64,
-    /// The unit of time, in seconds.
-    #[arg(long, default_value_t = 600.0)]
-    pub unit_secs: f64,
+    /// A pipeline file: transitions are what reaches --step when the pipeline is run on --history, and everything the step
+    /// says (cells, discount, its unit, local time) is as there.
+    #[arg(long, requires_all = ["step", "history"], conflicts_with = "columns")]
+    pub pipeline: Option<PathBuf>,
+    /// The step of `td_value` that is to load the value function. What its `offline` names need not be there.
+    #[arg(long, requires = "pipeline")]
+    pub step: Option<String>,
+    /// What a source brought, as a file of its records (.csv, .ndjson, .parquet or .arrow, perhaps packed); SOURCE=FILE where
+    /// the step reads from several. May be given several times.
+    #[arg(long, requires = "pipeline", value_parser = history)]
+    pub history: Vec<(Option<String>, PathBuf)>,
+    /// The column of the step's input that says how many seconds pass from a transition's event time to its end, where the
+    /// step's `duration` counts some of them otherwise.
+    #[arg(long, requires = "pipeline")]
+    pub elapsed: Option<String>,
+    /// Which columns say what.
+    #[command(flatten)]
+    pub columns: Option<TrainColumns>,
     /// How long a slot of the day is, in seconds.
     #[arg(long, default_value_t = 600)]
     pub slot_secs: u32,
-    /// Local time less UTC.
-    #[arg(long, default_value = "+00:00", allow_hyphen_values = true)]
-    pub utc_offset: String,
     /// Spread rewards over their durations, discounted there (Xu et al. 2018).
     #[arg(long)]
     pub spread: bool,
-    /// The side of a tile; with it places are wanted.
-    #[arg(long)]
-    pub tile_size: Option<f64>,
-    /// The two columns of the coordinates of the state that is left.
-    #[arg(long, value_delimiter = ',')]
-    pub place: Vec<String>,
-    /// Those of the state that is reached.
-    #[arg(long, value_delimiter = ',')]
-    pub next_place: Vec<String>,
+    /// How often dynamic programming goes through the transitions of a slot, if some of them end in it.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub sweeps: u16,
     /// Learn by a network instead of dynamic programming (after CVNet, Tang et al. 2019).
     #[arg(long)]
     pub network: bool,
@@ -364,9 +353,64 @@ pub struct TrainValue {
     pub checkpoint_steps: u64,
 }
 
+/// Which columns of a CSV file say what, and how they count.
+#[derive(Debug, Args)]
+#[group(id = "columns")]
+pub struct TrainColumns {
+    /// The column of the time a transition began: RFC 3339, a date and time of UTC, or microseconds since 1970.
+    #[arg(long, required_unless_present = "pipeline")]
+    pub at: Option<String>,
+    /// The columns of the state that is left, with commas between them.
+    #[arg(long, value_delimiter = ',', required_unless_present_any = ["pipeline", "h3"])]
+    pub state: Vec<String>,
+    /// Those of the state that is reached; empty cells end the episode.
+    #[arg(long, value_delimiter = ',', required_unless_present_any = ["pipeline", "h3"])]
+    pub next_state: Vec<String>,
+    /// The column of the reward.
+    #[arg(long, required_unless_present = "pipeline")]
+    pub reward: Option<String>,
+    /// The column of the duration, in seconds.
+    #[arg(long, required_unless_present = "pipeline")]
+    pub duration: Option<String>,
+    /// The column of the seconds as which a duration is discounted [default: --duration]
+    #[arg(long)]
+    pub counted: Option<String>,
+    /// The discount of a unit of time.
+    #[arg(long, required_unless_present = "pipeline")]
+    pub gamma: Option<f64>,
+    /// The unit of time, in seconds [default: 600]
+    #[arg(long)]
+    pub unit_secs: Option<f64>,
+    /// Local time less UTC [default: +00:00]
+    #[arg(long, allow_hyphen_values = true)]
+    pub utc_offset: Option<String>,
+    /// The side of a tile; with it places are wanted.
+    #[arg(long)]
+    pub tile_size: Option<f64>,
+    /// The resolutions of hexagons of H3, from fine to coarse; a state is then its place alone, latitude and longitude.
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["state", "next_state", "tile_size"])]
+    pub h3: Vec<i64>,
+    /// The two columns of the coordinates of the state that is left.
+    #[arg(long, value_delimiter = ',')]
+    pub place: Vec<String>,
+    /// Those of the state that is reached; with --h3 empty cells end the episode.
+    #[arg(long, value_delimiter = ',')]
+    pub next_place: Vec<String>,
+}
+
+/// `SOURCE=FILE`, or a file.
+fn history(text: &str) -> Result<(Option<String>, PathBuf), String> {
+    let is_name = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    Ok(match text.split_once('=').filter(|(name, _)| is_name(name)) {
+        Some((name, file)) => (Some(name.to_owned()), file.into()),
+        None => (None, text.into()),
+    })
+}
+
 const TRAIN_VALUE_HELP: &str = "\
-The discount, its unit, the tile size and the order of the key's columns must be those of the step that is to load the
-file. Rows that make no transition are counted by reason and left out. Transitions are taken in the order of the file, and
+Without --pipeline the discount, its unit, tiles or hexagons and the order of the key's columns must be those of the step that is
+to load the file. With it they are; transitions begin at their event time, and what the pipeline's steps before make of the
+history is what is learned from, for example how much of a duration counts. Rows that make no transition are counted by reason and left out. Transitions are taken in the order of the file, and
 the same file gives the same bytes. A run that is broken off leaves no file. Without --network it begins anew, for the
 programming is one pass; with it, it goes on from its last checkpoint, OUT.checkpoint, which the same command finds, and
 ends with the bytes of a run that was never broken off. The checkpoint goes when the value function is there.

@@ -12,13 +12,14 @@ use arrow::csv::reader::Format;
 use arrow::datatypes::{DataType, Field, Schema};
 use operators::td_value::artefact::Artefact;
 use operators::td_value::calendar;
-use operators::td_value::cell_name;
 use operators::td_value::fit::Fitting;
+use operators::td_value::replay::{Replayed, Step};
 use operators::td_value::train::{Record, Trainer, Training};
+use operators::td_value::{Grid, cell_name};
 use types::Value;
 
 use crate::Failure;
-use crate::arguments::{Train, TrainValue};
+use crate::arguments::{Train, TrainColumns, TrainValue};
 use crate::crash::Crash;
 use crate::run::variable;
 
@@ -33,50 +34,13 @@ pub fn train(arguments: &Train) -> Result<(), Failure> {
 }
 
 fn train_value(a: &TrainValue, crash: &Crash) -> Result<(), Failure> {
-    let offset = calendar::utc_offset(&a.utc_offset)
-        .ok_or_else(|| Failure::usage(format!("--utc-offset: `{}` is neither +HH:MM nor -HH:MM", a.utc_offset)))?;
-    let is_rate = (0.0..=1.0).contains(&a.gamma) && a.unit_secs > 0.0 && a.unit_secs.is_finite();
-    if !is_rate || !(1..=86_400).contains(&a.slot_secs) || a.tile_size.is_some_and(|s| !(s > 0.0 && s.is_finite())) {
-        return Err(Failure::usage("--gamma is from 0 to 1, --slot-secs from 1 to 86400, other sizes are more than 0"));
+    if !(1..=86_400).contains(&a.slot_secs) {
+        return Err(Failure::usage("--slot-secs is from 1 to 86400"));
     }
-    if a.state.len() != a.next_state.len() || (a.tile_size.is_some() && (a.place.len(), a.next_place.len()) != (2, 2)) {
-        return Err(Failure::usage(
-            "--state and --next-state name as many columns; with --tile-size places name two each",
-        ));
-    }
-    let training = Training {
-        tile: a.tile_size,
-        gamma: a.gamma,
-        unit_secs: a.unit_secs,
-        slot_secs: a.slot_secs,
-        offset,
-        spread: a.spread,
+    let Taken { trainer, refused } = match &a.pipeline {
+        Some(file) => replayed(a, file)?,
+        None => read(a)?,
     };
-    let mut trainer = match fitting(a)? {
-        Some(fitting) => Trainer::of_network(training, fitting),
-        None => Trainer::new(training),
-    };
-    let mut refused: BTreeMap<&'static str, u64> = BTreeMap::new();
-    let failed = |e: &dyn std::fmt::Display| Failure::usage(format!("{}: {e}", a.input.display()));
-    let open = || File::open(&a.input).map_err(|e| failed(&e));
-    let size = open()?.metadata().map_err(|e| failed(&e))?.len();
-    let (header, _) = Format::default().with_header(true).infer_schema(open()?, Some(0)).map_err(|e| failed(&e))?;
-    let fields: Vec<Field> = header.fields().iter().map(|f| Field::new(f.name(), DataType::Utf8, true)).collect();
-    let columns = Columns::find(a, &header)?;
-    let reader = ReaderBuilder::new(Arc::new(Schema::new(fields))).with_header(true).with_batch_size(ROWS);
-    let mut read = 0u64;
-    let file = BufReader::new(open()?);
-    for rows in reader.build_buffered(file).map_err(|e| failed(&e))? {
-        let rows = rows.map_err(|e| failed(&e))?;
-        for row in 0..rows.num_rows() {
-            let taken = columns.record(&rows, row, a.tile_size.is_some()).and_then(|record| trainer.record(&record));
-            if let Err(reason) = taken {
-                *refused.entry(reason).or_default() += 1;
-            }
-        }
-        read += rows.num_rows() as u64;
-        progress(&format!("{read} rows of {size} bytes read, {} transitions", trainer.len()));
-    }
     let artefact = if a.network {
         learn(a, &trainer, crash)?
     } else {
@@ -105,18 +69,116 @@ fn train_value(a: &TrainValue, crash: &Crash) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What was read: transitions, and by reason how many rows are none.
+struct Taken {
+    trainer: Trainer,
+    refused: BTreeMap<&'static str, u64>,
+}
+
+/// What reaches a step of a pipeline.
+fn replayed(a: &TrainValue, file: &Path) -> Result<Taken, Failure> {
+    let text = std::fs::read_to_string(file).map_err(|e| Failure::usage(format!("{}: {e}", file.display())))?;
+    let name = a.step.as_deref().expect("clap wants it with --pipeline");
+    let step = Step::find(file, &text, &variable, name, a.elapsed.as_deref()).map_err(Failure::usage)?;
+    let training = step.training(a.slot_secs, a.spread, usize::from(a.sweeps));
+    let has_places = Some(training.grid.is_some());
+    let trainer = trainer(a, training, has_places)?;
+    progress("running the pipeline on what was recorded");
+    let Replayed { trainer, mut refused, faults } =
+        step.replay(&a.history, &std::env::temp_dir(), trainer).map_err(Failure::usage)?;
+    if faults > 0 {
+        refused.insert("fault", faults);
+    }
+    Ok(Taken { trainer, refused })
+}
+
+/// What a CSV file has.
+fn read(a: &TrainValue) -> Result<Taken, Failure> {
+    let (Some(input), Some(c)) = (&a.input, &a.columns) else {
+        return Err(Failure::usage("a CSV file is wanted, and columns that say what is in it, or --pipeline"));
+    };
+    let (utc_offset, unit_secs) = (c.utc_offset.as_deref().unwrap_or("+00:00"), c.unit_secs.unwrap_or(600.0));
+    let gamma = c.gamma.expect("clap wants it");
+    let offset = calendar::utc_offset(utc_offset)
+        .ok_or_else(|| Failure::usage(format!("--utc-offset: `{utc_offset}` is neither +HH:MM nor -HH:MM")))?;
+    let is_rate = (0.0..=1.0).contains(&gamma) && unit_secs > 0.0 && unit_secs.is_finite();
+    if !is_rate || c.tile_size.is_some_and(|s| !(s > 0.0 && s.is_finite())) {
+        return Err(Failure::usage("--gamma is from 0 to 1, other sizes are more than 0"));
+    }
+    let grid = match (c.tile_size, c.h3.as_slice()) {
+        (Some(size), _) => Some(Grid::Tiles(size)),
+        (None, []) => None,
+        (None, list) => {
+            let wrong = "--h3 has from 1 to 6 resolutions from 15 to 0, each coarser than the one before";
+            Some(Grid::h3(list).ok_or_else(|| Failure::usage(wrong))?)
+        }
+    };
+    if c.state.len() != c.next_state.len() || (grid.is_some() && (c.place.len(), c.next_place.len()) != (2, 2)) {
+        return Err(Failure::usage(
+            "--state and --next-state name as many columns; with --tile-size and with --h3 places name two each",
+        ));
+    }
+    let training = Training {
+        grid,
+        gamma,
+        unit_secs,
+        slot_secs: a.slot_secs,
+        offset,
+        spread: a.spread,
+        sweeps: usize::from(a.sweeps),
+    };
+    let has_places = match (c.place.len(), c.next_place.len()) {
+        (0, 0) => Some(false),
+        (2, 2) => Some(true),
+        _ => None,
+    };
+    let mut trainer = trainer(a, training, has_places)?;
+    let mut refused: BTreeMap<&'static str, u64> = BTreeMap::new();
+    let failed = |e: &dyn std::fmt::Display| Failure::usage(format!("{}: {e}", input.display()));
+    let open = || File::open(input).map_err(|e| failed(&e));
+    let size = open()?.metadata().map_err(|e| failed(&e))?.len();
+    let (header, _) = Format::default().with_header(true).infer_schema(open()?, Some(0)).map_err(|e| failed(&e))?;
+    let fields: Vec<Field> = header.fields().iter().map(|f| Field::new(f.name(), DataType::Utf8, true)).collect();
+    let columns = Columns::find(input, c, &header)?;
+    let reader = ReaderBuilder::new(Arc::new(Schema::new(fields))).with_header(true).with_batch_size(ROWS);
+    let mut read = 0u64;
+    let file = BufReader::new(open()?);
+    for rows in reader.build_buffered(file).map_err(|e| failed(&e))? {
+        let rows = rows.map_err(|e| failed(&e))?;
+        for row in 0..rows.num_rows() {
+            let taken = columns.record(&rows, row, grid).and_then(|record| trainer.record(&record));
+            if let Err(reason) = taken {
+                *refused.entry(reason).or_default() += 1;
+            }
+        }
+        read += rows.num_rows() as u64;
+        progress(&format!("{read} rows of {size} bytes read, {} transitions", trainer.len()));
+    }
+    Ok(Taken { trainer, refused })
+}
+
+/// Takes transitions, for a network if one is wanted.
+fn trainer(a: &TrainValue, training: Training, has_places: Option<bool>) -> Result<Trainer, Failure> {
+    Ok(match fitting(a, training.grid, has_places)? {
+        Some(fitting) => Trainer::of_network(training, fitting),
+        None => Trainer::new(training),
+    })
+}
+
 /// How a network is to be learned, if one is.
-fn fitting(a: &TrainValue) -> Result<Option<Fitting>, Failure> {
+fn fitting(a: &TrainValue, grid: Option<Grid>, has_places: Option<bool>) -> Result<Option<Fitting>, Failure> {
     if !a.network {
         let is_idle = a.network_tiles.is_empty();
         return if is_idle { Ok(None) } else { Err(Failure::usage("--network-tiles is for --network")) };
     }
-    let sizes = match a.tile_size {
-        Some(size) if a.network_tiles.is_empty() => [1.0, 3.0, 9.0].map(|times| times * size).to_vec(),
+    let sizes = match grid {
+        Some(Grid::H3(_)) if a.network_tiles.is_empty() => {
+            return Err(Failure::usage("with hexagons --network needs --network-tiles, in degrees"));
+        }
+        Some(Grid::Tiles(size)) if a.network_tiles.is_empty() => [1.0, 3.0, 9.0].map(|times| times * size).to_vec(),
         _ => a.network_tiles.clone(),
     };
-    let places = (a.place.len(), a.next_place.len());
-    if places != if sizes.is_empty() { (0, 0) } else { (2, 2) } {
+    if has_places != Some(!sizes.is_empty()) {
         let message =
             "--network-tiles needs --place and --next-place, of two columns each, and these need it (or --tile-size)";
         return Err(Failure::usage(message));
@@ -200,36 +262,43 @@ struct Columns {
     next_state: Vec<usize>,
     reward: usize,
     duration: usize,
+    counted: Option<usize>,
     places: [Vec<usize>; 2],
 }
 
 impl Columns {
-    fn find(a: &TrainValue, header: &Schema) -> Result<Columns, Failure> {
+    fn find(input: &Path, c: &TrainColumns, header: &Schema) -> Result<Columns, Failure> {
         let one = |name: &String| {
             header.index_of(name).map_err(|_| {
                 let names: Vec<&str> = header.fields().iter().map(|f| f.name().as_str()).collect();
-                Failure::usage(format!("{} has no column `{name}`; it has {}", a.input.display(), names.join(", ")))
+                Failure::usage(format!("{} has no column `{name}`; it has {}", input.display(), names.join(", ")))
             })
         };
         let all = |names: &[String]| names.iter().map(one).collect::<Result<Vec<usize>, Failure>>();
+        let wanted = |name: &Option<String>| one(name.as_ref().expect("clap wants it"));
         Ok(Columns {
-            at: one(&a.at)?,
-            state: all(&a.state)?,
-            next_state: all(&a.next_state)?,
-            reward: one(&a.reward)?,
-            duration: one(&a.duration)?,
-            places: [all(&a.place)?, all(&a.next_place)?],
+            at: wanted(&c.at)?,
+            state: all(&c.state)?,
+            next_state: all(&c.next_state)?,
+            reward: wanted(&c.reward)?,
+            duration: wanted(&c.duration)?,
+            counted: c.counted.as_ref().map(one).transpose()?,
+            places: [all(&c.place)?, all(&c.next_place)?],
         })
     }
 
-    fn record(&self, rows: &RecordBatch, row: usize, has_tiles: bool) -> Result<Record, &'static str> {
+    fn record(&self, rows: &RecordBatch, row: usize, grid: Option<Grid>) -> Result<Record, &'static str> {
         let text = |column: usize| {
             let column = rows.column(column).as_string::<i32>();
             Some(column.value(row)).filter(|text| !column.is_null(row) && !text.is_empty())
         };
         let key = |columns: &[usize]| -> Option<String> {
             let parts = columns.iter().map(|c| text(*c).map(|t| Value::Str(t.to_owned())));
-            parts.collect::<Option<Vec<Value>>>().map(|parts| cell_name(&parts, has_tiles))
+            parts.collect::<Option<Vec<Value>>>().map(|parts| cell_name(&parts, grid.is_some()))
+        };
+        let is_over = match grid {
+            Some(Grid::H3(_)) => self.places[1].iter().all(|c| text(*c).is_none()),
+            _ => false,
         };
         let number = |column: usize| text(column).and_then(|t| t.parse::<f64>().ok());
         let place = |columns: &[usize]| match columns {
@@ -239,10 +308,11 @@ impl Columns {
         Ok(Record {
             at: text(self.at).and_then(calendar::event_time).ok_or("bad_time")?,
             from: key(&self.state).ok_or("null_state")?,
-            to: key(&self.next_state),
+            to: key(&self.next_state).filter(|_| !is_over),
             places: [place(&self.places[0]), place(&self.places[1])],
             reward: number(self.reward).ok_or("bad_reward")?,
             secs: number(self.duration).ok_or("bad_duration")?,
+            counted_secs: number(self.counted.unwrap_or(self.duration)).ok_or("bad_duration")?,
         })
     }
 }

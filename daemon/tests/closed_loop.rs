@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use city::client::{Seen, Settings, drive};
 use city::day::Day;
+use city::recorder::record;
 use serde_json::Value;
 use support::{Daemon, Seeded, THALWEG, dump, free_port, get, post, run_to_end};
 
@@ -113,6 +114,126 @@ fn a_fleet_that_begins_again_goes_on_where_it_was() {
     assert!(first.answered > 0 && first.answered < expected.answered);
     assert_eq!(live(&twice.url, &longer), expected);
     assert_eq!(views(&twice), views(&once));
+}
+
+/// What the steps say of themselves, by step and name.
+fn gauges(daemon: &Daemon) -> BTreeMap<(String, String), f64> {
+    let (_, body) = get(&format!("{}/metrics", daemon.url)).unwrap();
+    let gauge = |line: &str| {
+        let (labels, figure) = line.strip_prefix("thalweg_step_value{")?.split_once("} ")?;
+        let label = |name: &str| Some(labels.split_once(&format!("{name}=\""))?.1.split('"').next()?.to_owned());
+        Some(((label("step")?, label("name")?), figure.parse().ok()?))
+    };
+    body.lines().filter_map(gauge).collect()
+}
+
+/// Gauges agree with the views, whichever workers have which share, and after a restart as before.
+#[test]
+fn steps_say_how_they_fare() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, data) = (pipeline(dir.path()), dir.path().join("store"));
+    let check = |daemon: &Daemon, answered: usize| {
+        // They are set a moment after the epoch can be read.
+        let matches = ("dispatch".to_owned(), "matches".to_owned());
+        for _ in 0..500 {
+            std::thread::sleep(Duration::from_millis(20));
+            if gauges(daemon).get(&matches) == Some(&(answered as f64)) {
+                break;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        let (told, seen) = (gauges(daemon), views(daemon));
+        let gauge = |step: &str, name: &str| told[&(step.to_owned(), name.to_owned())];
+        let rows = |name: &str| seen.iter().find(|(view, ..)| view == name).unwrap().1 as f64;
+        let row = |name: &str| -> Value {
+            let (_, body) = get(&format!("{}/v1/views/{name}?limit=2", daemon.url)).unwrap();
+            serde_json::from_str::<Value>(&body).unwrap()["rows"][0].clone()
+        };
+        let (rounds, errors) = (row("dispatch.rounds"), row("values.errors"));
+        assert_eq!(gauge("dispatch", "open_orders"), rows("dispatch.waiting"));
+        assert_eq!(gauge("dispatch", "idle_drivers"), rows("dispatch.idle"));
+        assert_eq!(gauge("dispatch", "matches"), answered as f64);
+        assert_eq!(gauge("dispatch", "mean_pickup_m"), rounds["mean_distance_m"].as_f64().unwrap());
+        let asked = rounds["orders"].as_f64().unwrap();
+        assert!(gauge("dispatch", "answer_ratio") == answered as f64 / asked && asked > 50.0, "{rounds}");
+        assert_eq!(gauge("values", "states_visited"), rows("values"));
+        assert_eq!(gauge("values", "updates"), errors["count"].as_f64().unwrap());
+        let stay = gauge("reposition", "stay_ratio");
+        assert!(stay > 0.0 && stay < 1.0, "{told:?}");
+        let later = gauge("reposition", "moves");
+        assert!(later > 0.0 && later <= rows("reposition.moves"), "{told:?}");
+    };
+    let morning = Settings { from_hour: 7.0, until_hour: 8.0, ..settings() };
+    let daemon = Daemon::start(&file, &data, 4, &[]);
+    let answered = live(&daemon.url, &morning).answered;
+    check(&daemon, answered);
+    drop(daemon);
+    let daemon = Daemon::start(&file, &data, 2, &[]);
+    let answered = live(&daemon.url, &Settings { until_hour: 8.5, ..morning }).answered;
+    check(&daemon, answered);
+}
+
+/// The ensemble's pipeline is the example's, but for what it says of the offline function.
+#[test]
+fn the_ensemble_is_the_example_with_an_offline_function() {
+    let [example, ensemble] =
+        [include_str!("../../examples/dispatch/pipeline.toml"), include_str!("../../examples/dispatch/ensemble.toml")];
+    let example: Vec<&str> = example.split("# What this pipeline decides").next().unwrap().lines().collect();
+    let ensemble: Vec<&str> = ensemble.lines().collect();
+    let without = |a: &[&str], b: &[&str]| -> Vec<String> {
+        let only = a.iter().filter(|line| !line.starts_with('#') && !b.contains(line));
+        only.map(|line| line.trim().to_owned()).collect()
+    };
+    assert_eq!(without(&example, &ensemble), ["change_points = [{ times = [\"00:00\"], keep = 0.2 }]"]);
+    let more = without(&ensemble, &example);
+    let begins = |word: &str| more.iter().filter(|line| line.starts_with(word)).count();
+    assert_eq!((begins("elapsed_secs ="), begins("offline ="), begins("[[steps.values.change_points]]")), (1, 1, 2));
+    let times: usize = more.iter().map(|line| line.matches(":00\"").count() + line.matches(":30\"").count()).sum();
+    assert_eq!(times, 48);
+}
+
+/// As `make demo` does it: a history is recorded, a value function learned from it as the pipeline counts, and the fleet lives
+/// with the ensemble.
+#[test]
+fn the_ensemble_is_trained_for_its_own_pipeline() {
+    let dir = tempfile::tempdir().unwrap();
+    let values = dir.path().join("dispatch.values");
+    let file = dir.path().join("ensemble.toml");
+    let example = include_str!("../../examples/dispatch/ensemble.toml");
+    let text = example.replace(".thalweg/dispatch.values", &values.display().to_string());
+    let text = text.replace("round_secs = 10.0", "round_secs = 20.0").replace("every_secs = 10.0", "every_secs = 20.0");
+    std::fs::write(&file, text).unwrap();
+    let mut history = String::new();
+    let days = Settings { seed: 1_000, scale: 0.02, ..settings() };
+    record(&days, &mut |lines| history.push_str(lines)).unwrap();
+    let mut again = String::new();
+    record(&days, &mut |lines| again.push_str(lines)).unwrap();
+    assert!(history == again && history.lines().count() > 10_000, "{} lines", history.lines().count());
+    std::fs::write(dir.path().join("history.ndjson"), history).unwrap();
+    let trained = Command::new(THALWEG)
+        .args(["train", "value", "--step", "values", "--elapsed", "elapsed_secs", "--sweeps", "32", "--pipeline"])
+        .arg(&file)
+        .arg("--history")
+        .arg(dir.path().join("history.ndjson"))
+        .arg("--out")
+        .arg(&values)
+        .output()
+        .unwrap();
+    let said = support::text(&trained);
+    assert!(trained.status.success() && said.contains("144 slots") && said.contains(" 0 refused"), "{said}");
+
+    let morning = Settings { from_hour: 7.0, until_hour: 9.0, ..settings() };
+    let run = |store: &str, workers: usize| {
+        let daemon = Daemon::start(&file, &dir.path().join(store), workers, &[]);
+        let day = live(&daemon.url, &morning);
+        let weight = gauges(&daemon)[&("values".to_owned(), "offline_weight".to_owned())];
+        assert!((weight - 0.8).abs() < 1e-12, "{weight}");
+        (day, views(&daemon))
+    };
+    let (day, seen) = run("one", 1);
+    assert!(day.answered > 50, "{day:?}");
+    assert_eq!(run("four", 4), (day, seen.clone()));
+    assert_eq!(seen.iter().find(|(view, ..)| view == "faults").unwrap().1, 0);
 }
 
 #[test]

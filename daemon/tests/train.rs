@@ -116,6 +116,88 @@ fn what_cannot_be_trained_is_refused() {
     }
 }
 
+/// A pipeline that counts waiting double, and a step whose value function is still to be made.
+const COUNTING: &str = "name = \"p\"\n[sources.told]\ntype = \"http\"\nevent_time = \"at\"\n\
+     columns = { at = \"timestamp\", kind = \"string\", zone = \"int64\", to = \"int64\", fare = \"float64\", secs = \"float64\" }\n\
+     [steps.trips]\noperator = \"select\"\ninput = \"told\"\nfilter = \"kind = 'trip'\"\nkeep_streams = false\n\
+     [steps.trips.columns]\nat = \"at\"\nzone = \"zone\"\nto = \"to\"\nfare = \"fare\"\nsecs = \"secs\"\n\
+     counted = \"CASE WHEN fare > 0 THEN secs ELSE 2 * secs END\"\n\
+     [steps.worth]\noperator = \"td_value\"\ninput = \"trips\"\nstate = \"zone\"\nnext_state = \"to\"\nreward = \"fare\"\n\
+     duration = \"counted\"\nduration_unit_secs = 600.0\nalpha = 0.5\ngamma = 0.9\noffline = \"OFFLINE\"\nutc_offset = \"+01:00\"\n\
+     change_points = [{ times = \"12:00\", keep = 0.0, to = \"offline\" }]\n\
+     [steps.others]\noperator = \"aggregate\"\ninput = \"told\"\nby = \"kind\"\ncompute = { n = \"count()\" }\n";
+
+/// The value function is of the step's cells, discount and local time, learned from what its pipeline makes of a history.
+#[test]
+fn a_value_function_is_counted_as_the_pipeline_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("values");
+    let file = dir.path().join("p.toml");
+    std::fs::write(&file, COUNTING.replace("OFFLINE", &out.display().to_string())).unwrap();
+    let mut told = String::new();
+    for (at, kind, rest) in [
+        ("10:00", "trip", "\"zone\":1,\"to\":2,\"fare\":0,\"secs\":600"),
+        ("10:30", "trip", "\"zone\":2,\"fare\":10,\"secs\":600"),
+        ("10:30", "rumour", "\"zone\":2,\"fare\":1000,\"secs\":600"),
+        ("10:40", "trip", "\"zone\":2,\"fare\":1,\"secs\":-1"),
+        ("10:40", "trip", "\"zone\":\"nowhere\",\"fare\":1,\"secs\":1"),
+    ] {
+        told += &format!("{{\"at\":\"2024-05-01T{at}:00Z\",\"kind\":\"{kind}\",{rest}}}\n");
+    }
+    std::fs::write(dir.path().join("told.ndjson"), told).unwrap();
+    let history = dir.path().join("told.ndjson");
+    let train = |more: &[&str]| {
+        let mut command = Command::new(THALWEG);
+        command.args(["train", "value", "--pipeline"]).arg(&file).arg("--out").arg(&out).args(more);
+        command.output().unwrap()
+    };
+    let named = format!("told={}", history.display());
+    let whole = ["--step", "worth", "--history", &named, "--slot-secs", "1800"];
+    let trained = train(&whole);
+    let said = text(&trained);
+    assert!(trained.status.success(), "{said}");
+    for part in ["48 slots of 2 cells from 2 transitions, 2 refused", "bad_duration 1", "fault 1"] {
+        assert!(said.contains(part), "{part} is not in\n{said}");
+    }
+    let bytes = std::fs::read(&out).unwrap();
+    let artefact = operators::td_value::artefact::Artefact::parse(&bytes).unwrap();
+    let value = |minute: i64, name: &str| artefact.value(minute * 60_000_000, artefact.cell(name).unwrap());
+    // Local time is an hour later. Twice 600 s of waiting count as two units, and end in the slot they began in: there zone
+    // 2 is unknown.
+    assert_eq!((value(11 * 60, "1"), value(11 * 60 + 30, "2"), value(11 * 60, "2")), (Some(0.0), Some(10.0), None));
+    // Its waiting takes half an hour, by another column, as the trip's 600 s do.
+    let elapsed = COUNTING.replace("OFFLINE", &out.display().to_string());
+    std::fs::write(&file, elapsed.replace("secs = \"secs\"\ncounted", "secs = \"3 * secs\"\ncounted")).unwrap();
+    let trained = train(&[&whole[..], &["--elapsed", "secs"]].concat());
+    assert!(trained.status.success(), "{}", text(&trained));
+    let artefact = operators::td_value::artefact::Artefact::parse(&std::fs::read(&out).unwrap()).unwrap();
+    let value = artefact.value(11 * 60 * 60_000_000, artefact.cell("1").unwrap()).unwrap();
+    assert!((value - 10.0 * 0.9f64.powi(2)).abs() < 1e-12, "{value}");
+    // It fits the step it is for, and the same command gives the same bytes.
+    let checked = Command::new(THALWEG).arg("check").arg(&file).output().unwrap();
+    assert!(checked.status.success(), "{}", text(&checked));
+    let first = std::fs::read(&out).unwrap();
+    assert!(train(&[&whole[..], &["--elapsed", "secs"]].concat()).status.success());
+    assert_eq!(std::fs::read(&out).unwrap(), first);
+
+    let refused = |more: &[&str], reason: &str| {
+        let output = train(more);
+        let said = text(&output);
+        assert!(!output.status.success() && said.contains(reason), "not `{reason}`:\n{said}");
+        assert_eq!(std::fs::read(&out).unwrap(), first, "what was there stays");
+    };
+    let history = history.display().to_string();
+    refused(&["--history", &history], "--step");
+    refused(&["--step", "worth"], "--history");
+    refused(&["--step", "others", "--history", &history], "`others` is no step of `td_value`; there is `worth`");
+    refused(&["--step", "worth", "--history", "other=x.csv"], "`other` is no source of `worth`, which has `told`");
+    refused(&["--step", "worth", "--history", "nothing.csv"], "nothing.csv");
+    refused(&["--step", "worth", "--history", "history.txt"], "tells no format");
+    refused(&["--step", "worth", "--history", &history, "--elapsed", "kind"], "has no column `kind`");
+    refused(&["--step", "worth", "--history", &history, "--gamma", "0.5"], "cannot be used with");
+    refused(&["--step", "worth", "--history", &history, "more.csv"], "cannot be used with");
+}
+
 /// Killed before and after a checkpoint counts, in the first and in a later life, and before the checkpoint is removed.
 #[test]
 fn a_network_killed_at_any_moment_ends_with_the_same_bytes() {

@@ -101,7 +101,38 @@ pub struct Context {
     outputs: Vec<Vec<Delta>>,
     state: ChangeSet,
     faults: Vec<(Fault, i64)>,
-    gauges: Vec<(&'static str, f64)>,
+    gauges: Vec<(&'static str, Gauge)>,
+}
+
+/// What a worker's share of a step says of itself at an epoch. Shares of one name are put together over the workers that
+/// say something at that epoch, so a sum is to be said at every one: in [`HistoryOperator::advance`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Gauge {
+    /// The figure itself; of several one counts.
+    One(f64),
+    /// A part of a sum.
+    Sum(f64),
+    /// A part of a mean: the sum and the count of what was summed.
+    Mean(f64, f64),
+}
+
+impl Gauge {
+    /// This and that of another worker.
+    pub fn and(self, other: Gauge) -> Gauge {
+        match (self, other) {
+            (Gauge::Sum(a), Gauge::Sum(b)) => Gauge::Sum(a + b),
+            (Gauge::Mean(a, m), Gauge::Mean(b, n)) => Gauge::Mean(a + b, m + n),
+            (_, other) => other,
+        }
+    }
+
+    /// The figure; none is a mean of nothing.
+    pub fn figure(self) -> Option<f64> {
+        match self {
+            Gauge::One(figure) | Gauge::Sum(figure) => Some(figure),
+            Gauge::Mean(sum, count) => (count > 0.0).then(|| sum / count),
+        }
+    }
 }
 
 impl Context {
@@ -140,12 +171,36 @@ impl Context {
 
     /// Sets a metric of this step: the quality of its decisions, by a name of [`crate::metrics`].
     pub fn gauge(&mut self, name: &'static str, value: f64) {
-        self.gauges.push((name, value));
+        self.gauges.push((name, Gauge::One(value)));
+    }
+
+    /// As [`Context::gauge`], for a figure that is added up over the workers: at most once an epoch.
+    pub fn gauge_sum(&mut self, name: &'static str, part: f64) {
+        self.gauges.push((name, Gauge::Sum(part)));
+    }
+
+    /// As [`Context::gauge`], for the mean of something whose parts the workers have: at most once an epoch.
+    pub fn gauge_mean(&mut self, name: &'static str, sum: f64, count: f64) {
+        self.gauges.push((name, Gauge::Mean(sum, count)));
     }
 
     /// Everything the operator made: outputs, state writes in order, faults, gauges.
     #[allow(clippy::type_complexity, reason = "taken apart at once, by the engine and by tests")]
-    pub fn into_parts(self) -> (Vec<Vec<Delta>>, ChangeSet, Vec<(Fault, i64)>, Vec<(&'static str, f64)>) {
+    pub fn into_parts(self) -> (Vec<Vec<Delta>>, ChangeSet, Vec<(Fault, i64)>, Vec<(&'static str, Gauge)>) {
         (self.outputs, self.state, self.faults, self.gauges)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Gauge;
+
+    #[test]
+    fn gauges_of_workers_are_one_figure() {
+        let all = |gauges: &[Gauge]| gauges.iter().copied().reduce(Gauge::and).unwrap().figure();
+        assert_eq!(all(&[Gauge::Sum(3.0), Gauge::Sum(0.0), Gauge::Sum(4.0)]), Some(7.0));
+        assert_eq!(all(&[Gauge::Mean(0.0, 0.0), Gauge::Mean(3.0, 1.0), Gauge::Mean(1.0, 3.0)]), Some(1.0));
+        assert_eq!(all(&[Gauge::Mean(0.0, 0.0), Gauge::Mean(0.0, 0.0)]), None);
+        assert_eq!(all(&[Gauge::One(1.0), Gauge::One(2.0)]), Some(2.0));
     }
 }

@@ -15,6 +15,7 @@ mod fleet;
 pub mod generate;
 mod grid;
 mod groups;
+pub mod h3;
 pub mod join;
 mod key_text;
 pub mod manual;

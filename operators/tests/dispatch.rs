@@ -187,6 +187,29 @@ fn weights_are_those_computed_by_hand() {
 }
 
 #[test]
+fn hexagons_are_on_the_globe_and_have_no_key() {
+    let told = |step: &str, more: &str| {
+        let text = format!("{}[steps.s]\n{step}{more}", sources());
+        let plan = engine::pipeline::load(std::path::Path::new("p.toml"), &text, &|_| None, &operators::catalogue());
+        plan.unwrap_err().to_string()
+    };
+    let (dispatch, reposition) = (format!("{DISPATCH}{VALUED}"), REPOSITION);
+    assert!(told(&dispatch, "h3 = 7").contains("hexagons are on the globe"));
+    assert!(told(reposition, "h3 = 7").contains("hexagons are on the globe"));
+    assert!(told(reposition, "rings = 1").contains("`rings` are of hexagons"));
+    let globe = |step: &str| {
+        let degrees = step.replace("_x = ", "_lat = ").replace("_y = ", "_lon = ");
+        format!("{degrees}latitude = 0.0\ndestination_lat = \"x\"\ndestination_lon = \"y\"\n")
+    };
+    let of_dispatch = told(&globe(&dispatch), "h3 = [7, 6]");
+    assert!(of_dispatch.contains("there is no `driver_cell`"), "{of_dispatch}");
+    assert!(of_dispatch.contains("there is no `destination_cell`"), "{of_dispatch}");
+    assert!(told(&globe(&dispatch), "h3 = [7, 7]").contains("coarser"));
+    assert!(told(&globe(&dispatch), "h3 = 7\ntile_size = 2.0").contains("not both"));
+    assert!(told(&globe(reposition), "h3 = 7\nreach_m = 100").contains("there is no `reach_m`"));
+}
+
+#[test]
 fn every_mistake_of_a_curve_is_told() {
     let told = |options: &str| {
         let text = format!("{}[steps.it]\n{DISPATCH}policy = \"myopic\"\n{options}", sources());

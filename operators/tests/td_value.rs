@@ -9,6 +9,7 @@ use engine::operator::{Context, StepKind};
 use operators::dispatch::offline::{Offline, Recorded};
 use operators::dispatch::tiles::{Cells, Coding};
 use operators::dispatch::value::{Anchor, Change, StepSize, Transition, Value};
+use operators::td_value::Grid;
 use operators::td_value::artefact::Artefact;
 use operators::td_value::train::{Record, Trainer, Training};
 
@@ -18,7 +19,11 @@ const PIPELINE: &str = "name = \"p\"\n[sources.a]\ntype = \"file\"\npath = \"x.c
      reward = \"r\"\nduration = \"secs\"\ngamma = 0.9\n";
 
 fn load(options: &str) -> Result<engine::Plan, String> {
-    let text = format!("{PIPELINE}{options}");
+    load_from(PIPELINE, options)
+}
+
+fn load_from(head: &str, options: &str) -> Result<engine::Plan, String> {
+    let text = format!("{head}{options}");
     engine::pipeline::load(Path::new("p.toml"), &text, &|_| None, &operators::catalogue()).map_err(|e| e.to_string())
 }
 
@@ -146,6 +151,7 @@ fn trained(training: Training) -> Artefact {
             places: [(0.0, 0.0), (1.0, 1.0)],
             reward,
             secs,
+            counted_secs: secs,
         };
         trainer.record(&record)
     };
@@ -158,8 +164,50 @@ fn trained(training: Training) -> Artefact {
     trainer.learn()
 }
 
+/// Two hexagons of one parent: what is learned in one counts for the other as far as the parent is known.
+#[test]
+fn an_offline_function_of_hexagons_is_what_the_history_says() {
+    let mut trainer = Trainer::new(Training { grid: Grid::h3(&[7, 5]), ..TRAINING });
+    let hour = 3_600_000_000;
+    let (here, there, nowhere) = ((37.3615593, -122.0553238), (37.345, -121.976), (91.0, 0.0));
+    let record = |at: i64, from, to: Option<&str>, reward| Record {
+        at: at * hour,
+        from: String::new(),
+        to: to.map(str::to_owned),
+        places: [from, there],
+        reward,
+        secs: 60.0,
+        counted_secs: 0.0,
+    };
+    trainer.record(&record(20, here, None, 10.0)).unwrap();
+    trainer.record(&record(20, there, None, 20.0)).unwrap();
+    trainer.record(&record(19, here, Some(""), 1.0)).unwrap();
+    assert_eq!(trainer.record(&record(19, nowhere, None, 1.0)), Err("bad_place"));
+    let artefact = trainer.learn();
+    assert!(artefact.fits.starts_with("h3 cells of 7, 5"), "{}", artefact.fits);
+    let value = |at: i64, name: &str| artefact.value(at * hour, artefact.cell(name).unwrap());
+    assert_eq!((value(20, "87283472bffffff"), value(20, "85283473fffffff")), (Some(10.0), Some(15.0)));
+    // It ends in the same hour, where nothing else is known: four sweeps of 1 + V of the parent alone.
+    assert_eq!(value(19, "85283473fffffff"), Some(4.0));
+}
+
+/// Waiting that ends in the slot in which it began: more sweeps come nearer to the fixed point, 10 / (1 − 0.8).
+#[test]
+fn sweeps_come_near_the_fixed_point_of_a_slot() {
+    let learned = |sweeps| {
+        let mut trainer = Trainer::new(Training { gamma: 0.8, sweeps, ..TRAINING });
+        let (from, to, places) = ("a".to_owned(), Some("a".to_owned()), [(0.0, 0.0); 2]);
+        // No time passes, but it counts as an hour.
+        trainer.record(&Record { at: 0, from, to, places, reward: 10.0, secs: 0.0, counted_secs: 3_600.0 }).unwrap();
+        trainer.learn().values[0]
+    };
+    assert!((learned(1) - 10.0).abs() < 1e-9);
+    assert!((learned(4) - 50.0 * (1.0 - 0.8f64.powi(4))).abs() < 1e-9);
+    assert!((learned(100) - 50.0).abs() < 1e-6);
+}
+
 const TRAINING: Training =
-    Training { tile: None, gamma: 0.9, unit_secs: 3_600.0, slot_secs: 3_600, offset: 0, spread: false };
+    Training { grid: None, gamma: 0.9, unit_secs: 3_600.0, slot_secs: 3_600, offset: 0, spread: false, sweeps: 4 };
 
 #[test]
 fn an_offline_function_is_what_the_history_says() {
@@ -167,7 +215,7 @@ fn an_offline_function_is_what_the_history_says() {
     let value = |hour: i64, name: &str| artefact.value(hour * 3_600_000_000, artefact.cell(name).unwrap());
     assert_eq!((value(23, "b"), value(22, "a"), value(22, "b")), (Some(10.0), Some(13.0), None));
     assert_eq!(Artefact::parse(&artefact.bytes()).unwrap().bytes(), artefact.bytes());
-    let tiled = trained(Training { tile: Some(0.5), ..TRAINING });
+    let tiled = trained(Training { grid: Some(Grid::Tiles(0.5)), ..TRAINING });
     assert!(tiled.names.iter().any(|n| n == "~0,0") && tiled.names.len() > 4);
 }
 
@@ -215,6 +263,24 @@ fn every_mistake_is_told() {
     for part in expected {
         assert!(told.contains(part), "{part} is not in\n{told}");
     }
+    let hexagonal = PIPELINE.replace("state = \"s\"\nnext_state = \"next\"\n", "");
+    assert_ne!(hexagonal, PIPELINE);
+    let refused = |head: &str, options: &str, parts: &[&str]| {
+        let told = load_from(head, options).unwrap_err();
+        for part in parts {
+            assert!(told.contains(part), "{part} is not in\n{told}");
+        }
+    };
+    let places = "place = [\"r\", \"secs\"]\nnext_place = [\"r\", \"secs\"]\n";
+    let coarser = "each coarser than the one before";
+    refused(&hexagonal, &format!("alpha = 1\n{places}h3 = 16\n"), &["between 0 and 15, found 16"]);
+    refused(&hexagonal, &format!("alpha = 1\n{places}h3 = [7, 8]\n"), &[coarser]);
+    refused(&hexagonal, &format!("alpha = 1\n{places}h3 = []\n"), &[coarser]);
+    refused(&hexagonal, &format!("alpha = 1\n{places}h3 = 7\ntile_size = 1.0\n"), &["not both"]);
+    refused(&hexagonal, "alpha = 1\nh3 = 7\nplace = \"at\"\n", &["`place` must name two", "`next_place`"]);
+    refused(PIPELINE, &format!("alpha = 1\n{places}h3 = 7\n"), &["there is no `state`", "there is no `next_state`"]);
+    refused(PIPELINE, &format!("alpha = 1\n{places}"), &["there is no `tile_size` and no `h3`"]);
+    load_from(&hexagonal, &format!("alpha = 1\n{places}h3 = [15, 0]\n")).unwrap();
     let told = load("alpha = 1\nchange_points = [{ times = \"12:00\", keep = 0.5, typo = 1 }]\n").unwrap_err();
     assert!(told.contains("typo"), "{told}");
     let told = load("alpha = 1\nchange_points = [{ times = \"25:00\", keep = 2, dyas = \"mon\" }]\n").unwrap_err();

@@ -1,13 +1,14 @@
 //! What a network learns of a history: what dynamic programming does where there is enough of it, and more where there is not.
 
 use operators::dispatch::random::uniform;
+use operators::td_value::Grid;
 use operators::td_value::artefact::Artefact;
 use operators::td_value::fit::Fitting;
 use operators::td_value::train::{Record, Trainer, Training};
 
 const HOUR: i64 = 3_600_000_000;
 const TRAINING: Training =
-    Training { tile: None, gamma: 0.9, unit_secs: 3_600.0, slot_secs: 3_600, offset: 0, spread: false };
+    Training { grid: None, gamma: 0.9, unit_secs: 3_600.0, slot_secs: 3_600, offset: 0, spread: false, sweeps: 4 };
 
 fn fitting(sizes: &[f64], steps: u64) -> Fitting {
     Fitting { sizes: sizes.to_vec(), steps, lipschitz: 1e-6, seed: 1 }
@@ -38,6 +39,7 @@ fn a_network_comes_near_the_solution_of_dynamic_programming() {
             places: [(0.0, 0.0); 2],
             reward: (state + 1) as f64 * (1.0 + 0.2 * (hour - 18) as f64),
             secs: 3_600.0 * hop as f64,
+            counted_secs: 3_600.0 * hop as f64,
         });
     }
     let [exact, network] = both(TRAINING, fitting(&[], 6_000), &records);
@@ -87,7 +89,7 @@ fn errors_on_a_surface(seed: u64, lipschitz: f64) -> [[f64; 2]; 2] {
             let noise = 6.0 * (uniform(seed + 2, cell, i) + uniform(seed + 3, cell, i) - 1.0);
             let reward = surface(place.0, place.1) + noise;
             let (from, places) = (name.clone(), [place, place]);
-            records.push(Record { at: 12 * HOUR, from, to: None, places, reward, secs: 600.0 });
+            records.push(Record { at: 12 * HOUR, from, to: None, places, reward, secs: 600.0, counted_secs: 600.0 });
         }
         match count {
             0 => unseen.push((name, place)),
@@ -98,7 +100,15 @@ fn errors_on_a_surface(seed: u64, lipschitz: f64) -> [[f64; 2]; 2] {
     // The names of unseen cells come in as where transitions from far away end.
     for (name, place) in &unseen {
         let (from, to, places) = ("far".to_owned(), Some(name.clone()), [(100.0, 100.0), *place]);
-        records.push(Record { at: 2 * HOUR, from, to, places, reward: 0.0, secs: 10.0 * 3_600.0 });
+        records.push(Record {
+            at: 2 * HOUR,
+            from,
+            to,
+            places,
+            reward: 0.0,
+            secs: 10.0 * 3_600.0,
+            counted_secs: 10.0 * 3_600.0,
+        });
     }
     let fitting = Fitting { lipschitz, ..fitting(&[2.0, 4.0, 8.0], 4_000) };
     both(TRAINING, fitting, &records).map(|artefact| {
@@ -116,12 +126,12 @@ fn errors_on_a_surface(seed: u64, lipschitz: f64) -> [[f64; 2]; 2] {
 /// The same history and options, the same bytes, tiles and all; another seed, others.
 #[test]
 fn a_network_is_a_function_of_history_and_seed() {
-    let training = Training { tile: Some(1.0), ..TRAINING };
+    let training = Training { grid: Some(Grid::Tiles(1.0)), ..TRAINING };
     let record = |i: u64| {
         let place = |purpose| (9.0 * uniform(1, i, purpose), 9.0 * uniform(2, i, purpose));
         let (from, to) = (format!("{}", i % 9), (i % 3 > 0).then(|| format!("{}", i % 7)));
         let (places, reward) = ([place(0), place(1)], 5.0 * uniform(3, i, 0));
-        Record { at: (i % 24) as i64 * HOUR, from, to, places, reward, secs: 900.0 }
+        Record { at: (i % 24) as i64 * HOUR, from, to, places, reward, secs: 900.0, counted_secs: 900.0 }
     };
     let records: Vec<Record> = (0..500).map(record).collect();
     let learned = |seed| {

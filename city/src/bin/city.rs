@@ -1,21 +1,25 @@
 //! Runs the city and the toy market, and prints what came out: a JSON line a figure.
 //!
-//! `city COMMAND [name=value …]`: `dispatch_day`, `bound`, `reposition`, `shock`, `plots`, `toy_market`, `tune`,
-//! `tune_waiting`; and `drive URL [name=value …]`, the closed loop with a running daemon. Test days have the seeds
+//! `city COMMAND [name=value …]`: `dispatch_day`, `bound`, `reposition`, `growth`, `shock`, `plots`, `toy_market`, `tune`,
+//! `tune_waiting`; `drive URL [name=value …]`, the closed loop with a running daemon; and `record FILE [name=value …]`, a
+//! history as that daemon would be told it. Test days have the seeds
 //! 0, 1, …; history is of the seeds from 1,000 on, tuning of those from 500 on.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use city::experiment::{self, Figure, Settings};
-use city::{client, plots, shock, tuning};
+use city::{client, plots, recorder, shock, tuning};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let command = arguments.next().unwrap_or_default();
-    if command == "drive" {
-        return drive(arguments);
+    match command.as_str() {
+        "drive" => return drive(arguments),
+        "record" => return record(arguments),
+        _ => {}
     }
     let mut given = BTreeMap::new();
     let mut out = PathBuf::from("docs/plots");
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
     match command.as_str() {
         "dispatch_day" => experiment::dispatch_day(&settings, &mut found),
         "reposition" => experiment::reposition(&settings, &mut found),
+        "growth" => experiment::growth(&settings, &mut found),
         "bound" => experiment::bound(&settings, &mut found),
         "shock" => shock::shock(&settings, &mut found),
         "plots" => {
@@ -59,14 +64,10 @@ fn drive(mut arguments: impl Iterator<Item = String>) -> ExitCode {
     let Some(base) = arguments.next().filter(|base| base.starts_with("http")) else {
         return refuse("where is the daemon? city drive http://127.0.0.1:8080 [name=number …]");
     };
-    let mut settings = client::Settings::default();
-    for argument in arguments {
-        let set = argument.split_once('=').and_then(|(name, value)| Some((name, value.parse().ok()?)));
-        let set = set.ok_or_else(|| format!("`{argument}`: expected name=number"));
-        if let Err(message) = set.and_then(|(name, value): (&str, f64)| settings.set(name, value)) {
-            return refuse(&message);
-        }
-    }
+    let settings = match client_settings(arguments) {
+        Ok(settings) => settings,
+        Err(message) => return refuse(&message),
+    };
     let outcome = client::drive(&base, &settings, &mut |seen| {
         let client::Seen::Day(number, day) = seen else { return };
         let figure = |metric: &str, value: f64, unit: &'static str| {
@@ -90,6 +91,43 @@ fn drive(mut arguments: impl Iterator<Item = String>) -> ExitCode {
     }
 }
 
+/// A history: days of which is written what a daemon would be told of them.
+fn record(mut arguments: impl Iterator<Item = String>) -> ExitCode {
+    let Some(file) = arguments.next().filter(|file| !file.contains('=')) else {
+        return refuse("into which file? city record FILE.ndjson [name=number …]");
+    };
+    let settings = match client_settings(arguments) {
+        Ok(settings) => settings,
+        Err(message) => return refuse(&message),
+    };
+    let written = std::fs::File::create(&file).map_err(|e| e.to_string()).and_then(|to| {
+        let (mut to, mut failed) = (std::io::BufWriter::new(to), Ok(()));
+        recorder::record(&settings, &mut |lines| {
+            if failed.is_ok() {
+                failed = to.write_all(lines.as_bytes());
+            }
+        })?;
+        failed.and_then(|()| to.flush()).map_err(|e| e.to_string())
+    });
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{file}: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn client_settings(arguments: impl Iterator<Item = String>) -> Result<client::Settings, String> {
+    let mut settings = client::Settings::default();
+    for argument in arguments {
+        let set = argument.split_once('=').and_then(|(name, value)| Some((name, value.parse().ok()?)));
+        let (name, value): (&str, f64) = set.ok_or_else(|| format!("`{argument}`: expected name=number"))?;
+        settings.set(name, value)?;
+    }
+    Ok(settings)
+}
+
 fn write_plots(settings: &Settings, folder: &Path) -> Result<(), String> {
     std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     for (name, svg) in plots::plots(settings) {
@@ -101,7 +139,7 @@ fn write_plots(settings: &Settings, folder: &Path) -> Result<(), String> {
 
 fn refuse(message: &str) -> ExitCode {
     eprintln!(
-        "{message}\nusage: city dispatch_day|bound|reposition|shock|plots|toy_market|tune|tune_waiting [name=number …]"
+        "{message}\nusage: city dispatch_day|bound|reposition|growth|shock|plots|toy_market|tune|tune_waiting|drive URL|record FILE [name=number …]"
     );
     ExitCode::from(2)
 }

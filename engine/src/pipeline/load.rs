@@ -6,8 +6,8 @@ use std::path::Path;
 use super::section::Section;
 use super::tree::{self, Entry, Reading, Table, Value};
 use super::{Problems, cases, origin, sink, source, step};
-use crate::catalogue::{Catalogue, OptionDef};
-use crate::plan::{Plan, Settings};
+use crate::catalogue::{Catalogue, OperatorDef, OptionDef, Relations};
+use crate::plan::{Plan, Settings, StepPlan};
 
 /// The keys of `[epoch]`.
 pub const EPOCH_OPTIONS: [OptionDef; 3] = [
@@ -57,6 +57,9 @@ pub const STORE_OPTIONS: [OptionDef; 2] = [
 
 const TOP_KEYS: [&str; 8] = ["name", "epoch", "retain", "store", "sources", "steps", "sinks", "tests"];
 
+/// Plans the step of a name, of an operator, from its section.
+pub type Planner<'p> = &'p dyn Fn(&str, &OperatorDef, &mut Section<'_>, &Relations<'_>) -> Option<StepPlan>;
+
 /// Reads a pipeline file. `path` is what the file is called and where relative paths start from; it is not opened.
 /// `env` gives the value of an environment variable.
 ///
@@ -68,8 +71,23 @@ pub fn load(
     env: &dyn Fn(&str) -> Option<String>,
     catalogue: &Catalogue,
 ) -> Result<Plan, Problems> {
+    load_with(path, text, env, catalogue, &|_, def, section, relations| (def.plan)(section, relations))
+}
+
+/// As [`load`], with steps planned otherwise than their operators do it, as long as that reads the same options and makes the
+/// same outputs: for who wants to know what a pipeline says of a step without running it.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(
+    path: &Path,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    catalogue: &Catalogue,
+    planner: Planner<'_>,
+) -> Result<Plan, Problems> {
     let (reading, table) = tree::parse(path.display().to_string(), text, env);
-    let plan = table.and_then(|table| file(&reading, path, &table, catalogue));
+    let plan = table.and_then(|table| file(&reading, path, &table, catalogue, planner));
     let (problems, concealed) = reading.into_problems();
     match plan {
         Some(plan) if problems.is_empty() => Ok(Plan { concealed, ..plan }),
@@ -77,7 +95,7 @@ pub fn load(
     }
 }
 
-fn file(reading: &Reading, path: &Path, table: &Table, catalogue: &Catalogue) -> Option<Plan> {
+fn file(reading: &Reading, path: &Path, table: &Table, catalogue: &Catalogue, planner: Planner<'_>) -> Option<Plan> {
     let base_dir = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => Path::new(".").to_owned(),
@@ -125,7 +143,7 @@ fn file(reading: &Reading, path: &Path, table: &Table, catalogue: &Catalogue) ->
             }
         }
     }
-    let mut steps = step::read(reading, &step_entries, catalogue, &mut known);
+    let mut steps = step::read(reading, &step_entries, catalogue, planner, &mut known);
     origin::derive(&mut sources, &mut steps);
     let sinks = sink_entries.iter().filter_map(|e| sink::read(reading, e, catalogue, &sources, &steps)).collect();
     let tests = cases::read(reading, &mut top, &sources, &known);

@@ -19,7 +19,7 @@ mod tests;
 mod tree;
 
 pub use concealed::Concealed;
-pub use load::{EPOCH_OPTIONS, RETAIN_OPTIONS, STORE_OPTIONS, load};
+pub use load::{EPOCH_OPTIONS, Planner, RETAIN_OPTIONS, STORE_OPTIONS, load, load_with};
 pub use problem::{Problem, Problems};
 pub use section::{Section, test_section};
 pub use sink::SINK_OPTIONS;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use types::Schema;
 
+use super::load::Planner;
 use super::section::Section;
 use super::tree::{Entry, Node, Reading, Value};
 use crate::catalogue::{Catalogue, Relations};
@@ -20,6 +21,7 @@ pub(super) fn read<'t>(
     reading: &Reading,
     entries: &[&'t Entry],
     catalogue: &Catalogue,
+    planner: Planner<'_>,
     known: &mut Vec<(String, Schema)>,
 ) -> Vec<PlannedStep> {
     let names: BTreeSet<&str> = entries.iter().map(|e| e.key.as_str()).collect();
@@ -42,7 +44,7 @@ pub(super) fn read<'t>(
             continue;
         };
         let entry = pending.remove(next).entry;
-        match plan(reading, entry, catalogue, known) {
+        match plan(reading, entry, catalogue, planner, known) {
             Some(step) => {
                 known.extend(step.relations().map(|(name, schema)| (name, schema.clone())));
                 steps.push(step);
@@ -127,7 +129,13 @@ fn circle(reading: &Reading, pending: &[Pending<'_>]) -> Vec<String> {
     }
 }
 
-fn plan(reading: &Reading, entry: &Entry, catalogue: &Catalogue, known: &[(String, Schema)]) -> Option<PlannedStep> {
+fn plan(
+    reading: &Reading,
+    entry: &Entry,
+    catalogue: &Catalogue,
+    planner: Planner<'_>,
+    known: &[(String, Schema)],
+) -> Option<PlannedStep> {
     let Value::Table(table) = &entry.node.value else {
         reading.problem(
             "steps",
@@ -151,7 +159,7 @@ fn plan(reading: &Reading, entry: &Entry, catalogue: &Catalogue, known: &[(Strin
         return None;
     }
     let keeps_streams = section.boolean("keep_streams").unwrap_or(true);
-    let planned = (def.plan)(section, &Relations { known });
+    let planned = planner(&entry.key, def, section, &Relations { known });
     if planned.is_none() && reading.mistakes() == before {
         section.problem("operator", format!("`{operator}` cannot be planned from these keys, and does not say why"));
     }

@@ -14,6 +14,7 @@ use super::outbox::Part;
 use super::relations::Relations;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::operator::Gauge;
 
 /// What reaches the committer.
 pub(super) enum ToCommitter {
@@ -214,14 +215,20 @@ impl Committer {
             let fresh = self.clock.elapsed().saturating_sub(sealed_at).as_secs_f64();
             self.metrics.freshness.with_label_values(&[name]).set(fresh);
         }
+        let mut gauges: BTreeMap<(usize, &str), Gauge> = BTreeMap::new();
         for part in &parts {
-            for (step, name, value) in &part.gauges {
-                self.metrics.set_step_gauge(&self.start.plan.steps[*step].name, name, *value);
+            for (step, name, gauge) in &part.gauges {
+                gauges.entry((*step, *name)).and_modify(|all| *all = all.and(*gauge)).or_insert(*gauge);
             }
             for (step, (taken, given)) in &part.traffic {
                 let name = self.start.plan.steps[*step].name.as_str();
                 self.metrics.received.with_label_values(&[name]).inc_by(*taken);
                 self.metrics.sent.with_label_values(&[name]).inc_by(*given);
+            }
+        }
+        for ((step, name), gauge) in gauges {
+            if let Some(figure) = gauge.figure() {
+                self.metrics.set_step_gauge(&self.start.plan.steps[step].name, name, figure);
             }
         }
         if epoch.is_multiple_of(64) {

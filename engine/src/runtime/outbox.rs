@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use types::{ChangeSet, Digest, Epoch, Fault, Micros};
 
+use crate::operator::Gauge;
+
 /// One worker's share of an epoch. Relations and steps are named by their positions in the plan's lists.
 #[derive(Debug, Default)]
 pub(super) struct Part {
@@ -19,7 +21,7 @@ pub(super) struct Part {
     /// Faults found by steps.
     pub faults: Vec<(Fault, i64)>,
     /// What steps report of themselves.
-    pub gauges: Vec<(usize, &'static str, f64)>,
+    pub gauges: Vec<(usize, &'static str, Gauge)>,
     /// Changes each step took in and gave out.
     pub traffic: BTreeMap<usize, (u64, u64)>,
 }

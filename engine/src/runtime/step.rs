@@ -12,10 +12,10 @@ use types::{ChangeSet, Delta, Epoch, Fault};
 
 use super::history::Ordered;
 use super::outbox::Outbox;
-use crate::operator::{Context, DeltaStream, TableOperator};
+use crate::operator::{Context, DeltaStream, Gauge, TableOperator};
 
 /// What a step made of an epoch: outputs, state writes, faults, gauges.
-pub(super) type Made = (Vec<Vec<Delta>>, ChangeSet, Vec<(Fault, i64)>, Vec<(&'static str, f64)>);
+pub(super) type Made = (Vec<Vec<Delta>>, ChangeSet, Vec<(Fault, i64)>, Vec<(&'static str, Gauge)>);
 
 /// The operator behind a step.
 pub(super) enum Logic {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use engine::catalogue::Row;
+use engine::operator::Gauge;
 
 use super::*;
 
@@ -365,7 +366,7 @@ fn only_pairs_whose_weight_may_differ_are_weighed() {
         operator.step(vec![delta(&tasks(), tasks_now), delta(&workers(), workers_now)], &mut context);
         let (outputs, _, _, gauges) = context.into_parts();
         let weighed = gauges.iter().find(|(name, _)| *name == "pairs_weighed").unwrap().1;
-        (weighed, outputs[1].iter().map(Delta::len).sum())
+        (weighed.figure().unwrap(), outputs[1].iter().map(Delta::len).sum())
     };
     let all = (0..width).map(|id| (task(id, 1.0, 1, "x"), 1)).collect();
     assert_eq!(step(all, names.map(|name| (worker(name, 1), 1)).into()), (15.0, 8));
@@ -403,7 +404,7 @@ fn weights_beyond_the_bound_are_refused_and_counted() {
     ];
     operator.step(inputs, &mut context);
     let (outputs, _, _, gauges) = context.into_parts();
-    assert!(gauges.contains(&("pairs_refused", 4.0)), "{gauges:?}");
+    assert!(gauges.contains(&("pairs_refused", Gauge::One(4.0))), "{gauges:?}");
     // 2^53 steps is the bound itself; half a step rounds to none; one and a half to two.
     assert_eq!(Value::at(outputs[2][0].column(5), 0), Value::Int(2));
     assert_eq!(Value::at(outputs[0][0].column(3), 0), Value::Float(9_007_199_254.740_992));

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use engine::connector::{Connector, ConnectorError, ConnectorFactory, Next, SourceEnv, SourceRows};
 use engine::pipeline::Section;
-use engine::plan::SourceShape;
+use engine::plan::{PlannedSource, SourceShape};
 use engine::{ConnectorDef, OptionDef};
 use types::Position;
 
@@ -37,7 +37,9 @@ use super::bytes::Packing;
 use super::cells::{Bad, RowSpec, Rows};
 use super::columnar::{self, ColumnarReader};
 use super::text::{Anchor, Read, Refused, Text};
-use super::{RECORD_BYTES_OPTION, TIMESTAMP_FORMAT_OPTION, TIMESTAMP_UNIT_OPTION, row_spec};
+use super::{
+    RECORD_BYTES_MAX, RECORD_BYTES_OPTION, TIMESTAMP_FORMAT_OPTION, TIMESTAMP_UNIT_OPTION, TimeFormat, row_spec,
+};
 
 pub(crate) const DEF: ConnectorDef = ConnectorDef {
     name: "file",
@@ -176,6 +178,25 @@ fn plan(section: &mut Section<'_>, shape: &mut SourceShape) -> Option<Arc<dyn Co
     let (format, delimiter) =
         (format.map_or(Some(None), |f| f.map(Some))?, delimiter.map_or(Some(None), |d| d.map(Some))?);
     Some(Arc::new(FileOptions { path, format, delimiter, header, null, follow, spec: spec? }))
+}
+
+/// A file in the place of a source: what the source brought, as its records, read to the end by the defaults.
+///
+/// # Errors
+/// The file's name tells no format.
+pub fn recorded(source: &PlannedSource, path: &Path) -> Result<Arc<dyn ConnectorFactory>, String> {
+    let path = std::path::absolute(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let path = path.to_str().ok_or_else(|| format!("{}: the name is no text", path.display()))?.to_owned();
+    if Format::of_name(&path).is_none() {
+        return Err(format!("the extension of `{path}` tells no format: expected .csv, .ndjson, .parquet or .arrow"));
+    }
+    let name = |column: &usize| source.schema.columns[*column].name.clone();
+    let key: Vec<String> = if source.is_keyed() { source.schema.key.iter().map(name).collect() } else { Vec::new() };
+    let time = source.schema.event_time.as_ref().map(name);
+    let spec = RowSpec::new(source.delivered.clone(), &key, time.as_deref(), TimeFormat::Auto, RECORD_BYTES_MAX);
+    let (header, spec) = (true, Arc::new(spec));
+    let options = FileOptions { path, format: None, delimiter: None, header, null: None, follow: false, spec };
+    Ok(Arc::new(options))
 }
 
 impl ConnectorFactory for FileOptions {

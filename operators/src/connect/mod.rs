@@ -38,6 +38,7 @@ pub(crate) use cells::{Cells, RowSpec, Rows};
 pub(crate) use time::TimeFormat;
 use time::Unit;
 
+pub use file::recorded;
 pub use http::count_records;
 pub use infer::infer;
 

@@ -12,7 +12,7 @@
 use super::tiles::{Coding, Place, TILED_CELLS};
 
 /// How often the transitions of a slot are gone through.
-const SWEEPS: usize = 4;
+pub const SWEEPS: usize = 4;
 
 /// A recorded transition.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,7 @@ pub struct Recorded {
 /// A value function of cell and slot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Offline {
-    is_tiled: bool,
+    width: usize,
     cells: usize,
     /// By slot and cell. NaN where nothing was recorded.
     values: Vec<f64>,
@@ -54,18 +54,22 @@ impl Offline {
     /// What history says of cells numbered below `cells` in slots below `slots`. Transitions of one slot may come in any
     /// order but the order is part of the result (sums of floats): it must be canonical.
     pub fn learn(coding: Coding, cells: usize, slots: u32, history: &[Recorded]) -> Offline {
-        let is_tiled = coding != Coding::Tabular;
-        let mut offline = Offline { is_tiled, cells, values: vec![f64::NAN; cells * slots as usize] };
+        let width = if coding == Coding::Tabular { 1 } else { TILED_CELLS };
+        Offline::learn_in(SWEEPS, width, cells, slots, history)
+    }
+
+    /// As [`Offline::learn`], in so many sweeps, of places that are the means of that many cells.
+    pub fn learn_in(sweeps: usize, width: usize, cells: usize, slots: u32, history: &[Recorded]) -> Offline {
+        let mut offline = Offline { width, cells, values: vec![f64::NAN; cells * slots as usize] };
         let mut by_slot: Vec<Vec<u32>> = vec![Vec::new(); slots as usize];
         for (at, recorded) in history.iter().enumerate() {
             by_slot[recorded.slot as usize].push(at as u32);
         }
-        let count = if is_tiled { TILED_CELLS } else { 1 };
         let mut sums = vec![(0.0f64, 0u32); cells];
         for slot in (0..slots).rev() {
             let of_slot = &by_slot[slot as usize];
             let is_within = |r: &Recorded| r.to.is_some_and(|(_, to)| to <= slot);
-            let sweeps = if of_slot.iter().any(|at| is_within(&history[*at as usize])) { SWEEPS } else { 1 };
+            let sweeps = if of_slot.iter().any(|at| is_within(&history[*at as usize])) { sweeps } else { 1 };
             for _ in 0..sweeps {
                 sums.fill((0.0, 0));
                 for at in of_slot {
@@ -73,7 +77,7 @@ impl Offline {
                     // A slot that was left is not come back to: what ends before it ends in it.
                     let next = recorded.to.map_or(0.0, |(place, to)| offline.of(to.max(slot), &place));
                     let target = recorded.reward + recorded.discount * next;
-                    for cell in &recorded.from.cells[..count] {
+                    for cell in &recorded.from.cells[..width] {
                         let (sum, n) = &mut sums[*cell as usize];
                         *sum += target;
                         *n += 1;
@@ -92,10 +96,10 @@ impl Offline {
 
     /// V of a place in a slot: the mean of those of its cells that are known, 0 if none is.
     pub fn of(&self, slot: u32, place: &Place) -> f64 {
-        if !self.is_tiled {
+        if self.width == 1 {
             return self.cell(slot, place.cells[0]).unwrap_or(0.0);
         }
-        let known = place.cells.iter().filter_map(|cell| self.cell(slot, *cell));
+        let known = place.cells[..self.width].iter().filter_map(|cell| self.cell(slot, *cell));
         let (sum, count) = known.fold((0.0, 0u32), |(sum, n), value| (sum + value, n + 1));
         if count == 0 { 0.0 } else { sum / f64::from(count) }
     }

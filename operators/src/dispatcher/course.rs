@@ -164,7 +164,9 @@ impl Course {
 
     /// All events before this time have been given: holds the rounds and lets go the orders that are due before it.
     pub fn pass(&mut self, dispatch: &Dispatch, until: i64) {
-        while self.passed < until {
+        // Whose last moment was that of a round may go after it, though no time is left.
+        let is_over = |expiries: &BTreeSet<(i64, Id)>| expiries.first().is_some_and(|(at, _)| *at < until);
+        while self.passed < until || is_over(&self.expiries) {
             let expiry = self.expiries.first().map(|(at, _)| *at).filter(|at| *at < until);
             let can_match = self.is_due && !self.orders.is_empty() && !self.seat_of.is_empty();
             let round = if can_match { round_from(self.passed, dispatch.round) } else { None };
@@ -439,6 +441,11 @@ impl Course {
             self.over.remove(&(old.at, order.clone()));
         }
         self.touched.decisions.entry(order).or_insert(old);
+    }
+
+    /// How many drivers are in the pool.
+    pub fn idle(&self) -> usize {
+        self.seat_of.len()
     }
 
     /// What has changed since the last call.

@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Float64Type, TimestampMicrosecondType};
 use engine::operator::{Context, HistoryOperator};
 use types::Value;
 
-use super::course::{Course, Order, Touched};
+use super::course::{Course, Order, Totals, Touched};
 use super::options::{Dispatch, OrderEvent};
 use super::state::{DECISION, DRIVER, Entry, ORDER, key_of};
 use super::views::Views;
@@ -17,7 +17,7 @@ use crate::fleet::Wrong;
 use crate::fleet::drivers::{Report, meaning};
 use crate::fleet::ids::{Id, Ids, id_at};
 use crate::fleet::options::Input;
-use crate::fleet::place::{Spot, cell_name};
+use crate::fleet::place::{Coding, Spot, cell_name};
 use crate::fleet::values;
 use crate::refusal::Refusal;
 
@@ -38,6 +38,16 @@ pub struct Dispatcher {
     views: Views,
     markets: BTreeMap<Id, Course>,
     touched: BTreeSet<Id>,
+    /// What gauges are of, if nothing has changed since.
+    figures: Option<Figures>,
+}
+
+/// Over all markets: open orders, drivers in the pool, and of the totals what gauges are of.
+#[derive(Clone, Copy, Default)]
+struct Figures {
+    open: usize,
+    idle: usize,
+    totals: Totals,
 }
 
 /// How an input is read.
@@ -69,6 +79,7 @@ impl Dispatcher {
             views: Views::new(&dispatch),
             markets: BTreeMap::new(),
             touched: BTreeSet::new(),
+            figures: None,
             dispatch,
         }
     }
@@ -80,7 +91,30 @@ impl Dispatcher {
             let touched = course.take_touched();
             self.views.tell(&market, course, &touched, context);
             store(&market, course, &touched, context);
+            self.figures = None;
         }
+    }
+
+    /// Says how the markets fare.
+    fn measure(&mut self, context: &mut Context) {
+        let markets = &self.markets;
+        let figures = self.figures.get_or_insert_with(|| markets.values().fold(Figures::default(), Figures::and));
+        let Figures { open, idle, totals } = figures;
+        context.gauge_sum("open_orders", *open as f64);
+        context.gauge_sum("idle_drivers", *idle as f64);
+        context.gauge_sum("matches", totals.matched as f64);
+        context.gauge_mean("answer_ratio", totals.matched as f64, totals.orders as f64);
+        context.gauge_mean("mean_pickup_m", totals.distance_m, totals.matched as f64);
+    }
+}
+
+impl Figures {
+    fn and(self, course: &Course) -> Figures {
+        let (mut totals, more) = (self.totals, course.totals.unwrap_or_default());
+        totals.matched += more.matched;
+        totals.orders += more.orders;
+        totals.distance_m += more.distance_m;
+        Figures { open: self.open + course.orders.len(), idle: self.idle + course.idle(), totals }
     }
 }
 
@@ -164,6 +198,7 @@ impl HistoryOperator for Dispatcher {
             }
         }
         self.finish(context);
+        self.measure(context);
     }
 }
 
@@ -199,7 +234,9 @@ impl<'a> DriverRows<'a> {
         }
         let d = &dispatch.drivers;
         let report: Report = meaning(&d.words, text(events, d.event, row))?;
-        let spot = if report.has_place() { Some(spot(dispatch, events, row, &self.place, &d.cell)?) } else { None };
+        let coding = dispatch.coding;
+        let at_place = || spot(dispatch, events, row, &self.place, coding, &d.cell);
+        let spot = if report.has_place() { Some(at_place()?) } else { None };
         course.driver(dispatch, at, &id_at(&self.ids, row), report, spot)
     }
 }
@@ -250,10 +287,10 @@ impl<'a> OrderRows<'a> {
         let trip_secs = amount(&self.trip_secs, row, "bad_duration", 0.0)?.unwrap_or(0.0);
         let patience = amount(&self.patience_secs, row, "bad_patience", 0.0)?;
         let until = patience.map_or(i64::MAX, |secs| at.saturating_add(libm::round(secs * 1e6) as i64));
-        let pickup = spot(dispatch, events, row, &self.pickup, &[])?;
-        let destination = match (&self.destination, o.cell.is_empty()) {
-            (_, true) => None,
-            (Some(place), _) => Some(spot(dispatch, events, row, place, &o.cell)?),
+        let pickup = spot(dispatch, events, row, &self.pickup, Coding::Nothing, &[])?;
+        let destination = match (&self.destination, dispatch.coding) {
+            (_, Coding::Nothing) => None,
+            (Some(place), coding) => Some(spot(dispatch, events, row, place, coding, &o.cell)?),
             (None, _) => Some(Spot { told: [0.0; 2], cell: cell(events, row, &o.cell)? }),
         };
         course.create(dispatch, &id, Order { since: at, until, pickup, destination, reward, trip_secs })
@@ -269,17 +306,18 @@ fn tell_value(dispatch: &Dispatch, events: &RecordBatch, row: usize, course: &mu
     Ok(())
 }
 
-/// A place with the cell of its key, if it has one.
+/// A place with the cell by which it is known, if there is one.
 fn spot(
     dispatch: &Dispatch,
     events: &RecordBatch,
     row: usize,
     place: &[Float64Array; 2],
+    coding: Coding,
     key: &[usize],
 ) -> Result<Spot, Wrong> {
     let told = [0, 1].map(|i| place[i].is_valid(row).then(|| place[i].value(row)));
     let told = dispatch.metric.check(told)?;
-    Ok(Spot { told, cell: if key.is_empty() { String::new() } else { cell(events, row, key)? } })
+    Ok(Spot { told, cell: coding.cell(told, || cell(events, row, key))? })
 }
 
 /// The name of a row's cell.

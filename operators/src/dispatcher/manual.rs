@@ -45,7 +45,8 @@ beyond the last constant.
 **Values** come as a stream with columns `cell` (string) and `value` (float64), such as `td_value` makes. A place's cell is
 called by the columns of `driver_cell` (`destination_cell`) as text, joined by `|`. With `tile_size` the value of a place is
 the mean of that cell and of five square tiles of shifted grids, called `~X,Y` (`~LON,LAT` on the globe) by their number
-in tiles, rounded from the coordinates over `tile_size` plus 0.3 · (3, 1), (1, −3), (−3, −1), (−1, 3) and (0, 0). A cell
+in tiles, rounded from the coordinates over `tile_size` plus 0.3 · (3, 1), (1, −3), (−3, −1), (−1, 3) and (0, 0). With `h3`,
+on the globe, there are no keys: a place's cells are the H3 hexagons of the resolutions listed, as of `td_value`. A cell
 not told of is worth `values_initial`.
 
 **Views.** The step's own: for each order (`market`, `order`) the last decision: `driver`, `at`, the `weight` and its parts
@@ -55,6 +56,9 @@ each market how many rounds matched somebody, `orders` that came, were `matched`
 `mean_distance_m` to the pickup and `total_weight`. Decisions are kept for ever, or with `keep_secs` until that much event
 time has passed and their order is no longer served: they go from the view and the state with the next event of the
 market, whichever it is, that is later than `at` by more. `matches` keeps them all.
+
+**Gauges**, over all markets: `thalweg_step_value` has `open_orders`, `idle_drivers`, `matches` so far, `answer_ratio` (matches
+an order that came, so far) and `mean_pickup_m`, the mean distance to the pickup of all matches.
 
 **Faults**, which change nothing: `null_driver`, `null_order`, `unknown_word`, `bad_place` (null, NaN or off the map),
 `bad_cell` (null), `bad_reward` (null, NaN or beyond ±10⁹), `bad_duration` and `bad_patience` (null, NaN, negative or above
@@ -80,7 +84,12 @@ pub const OPTIONS: &[OptionDef] = &[
     option("driver_lat", NUMBER, Some("none"), "Where a driver is, on the globe, in degrees."),
     option("driver_lon", NUMBER, Some("none"), "As above."),
     option("latitude", "float64", Some("none"), "On the globe: the latitude at which distances are true, in degrees."),
-    option("driver_cell", KEY, Some("none"), "The key of the cell where a driver is; needed if `far_sighted`."),
+    option(
+        "driver_cell",
+        KEY,
+        Some("none"),
+        "The key of the cell where a driver is; needed if `far_sighted`, but for `h3`.",
+    ),
     option("order", "column name", None, "Which order."),
     option("order_event", "column of string", None, "What happens to an order."),
     option("order_words", "table of strings", Some("the words above"), "From words to events."),
@@ -88,12 +97,23 @@ pub const OPTIONS: &[OptionDef] = &[
     option("pickup_y", NUMBER, Some("none"), "As above."),
     option("pickup_lat", NUMBER, Some("none"), "As above, on the globe."),
     option("pickup_lon", NUMBER, Some("none"), "As above."),
-    option("destination_x", NUMBER, Some("none"), "Where an order ends; needed with `tile_size`."),
+    option("destination_x", NUMBER, Some("none"), "Where an order ends; needed with `tile_size` and with `h3`."),
     option("destination_y", NUMBER, Some("none"), "As above."),
     option("destination_lat", NUMBER, Some("none"), "As above, on the globe."),
     option("destination_lon", NUMBER, Some("none"), "As above."),
-    option("destination_cell", KEY, Some("none"), "The key of the cell where an order ends; needed if `far_sighted`."),
+    option(
+        "destination_cell",
+        KEY,
+        Some("none"),
+        "The key of the cell where an order ends; needed if `far_sighted`, but for `h3`.",
+    ),
     option("tile_size", "float64", Some("no tiles"), "The side of a tile, in degrees or metres; above 0."),
+    option(
+        "h3",
+        "int64, or a list",
+        Some("no hexagons"),
+        "The resolutions of hexagons, from fine to coarse, at most six.",
+    ),
     option("reward", NUMBER, Some("0; needed unless `earned` is `nearness`"), "What an order earns."),
     option("trip_secs", NUMBER, Some("0; needed if time counts"), "From pickup to destination, in seconds."),
     option("patience_secs", NUMBER, Some("for ever"), "How long an order waits, in seconds."),

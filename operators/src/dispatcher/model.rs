@@ -88,7 +88,9 @@ impl Market {
         let id = Some(row[d.driver].clone()).filter(|id| *id != Value::Null)?;
         let report = *d.words.get(text(&row[d.event])?)?;
         let spot = match report {
-            Report::Online | Report::Free | Report::Position => Some(spot(dispatch.metric, row, &d.place, &d.cell)?),
+            Report::Online | Report::Free | Report::Position => {
+                Some(spot(dispatch.metric, dispatch.coding, row, &d.place, &d.cell)?)
+            }
             Report::Offline | Report::Busy => None,
         };
         let old = self.drivers.get(&id).cloned();
@@ -137,11 +139,11 @@ impl Market {
         };
         let (reward, trip_secs) = (amount(o.reward, -1e9)?, amount(o.trip_secs, 0.0)?);
         let patience = amount(o.patience_secs, 0.0)?;
-        let pickup = spot(dispatch.metric, row, &o.pickup, &[])?;
-        let destination = match (o.cell.is_empty(), &o.destination) {
-            (true, _) => None,
-            (false, Some(place)) => Some(spot(dispatch.metric, row, place, &o.cell)?),
-            (false, None) => Some(Spot { told: [0.0; 2], cell: cell_name(o.cell.iter().map(|c| &row[*c]))? }),
+        let pickup = spot(dispatch.metric, Coding::Nothing, row, &o.pickup, &[])?;
+        let destination = match (dispatch.coding, &o.destination) {
+            (Coding::Nothing, _) => None,
+            (coding, Some(place)) => Some(spot(dispatch.metric, coding, row, place, &o.cell)?),
+            (_, None) => Some(Spot { told: [0.0; 2], cell: cell_name(o.cell.iter().map(|c| &row[*c]))? }),
         };
         if waits || is_served {
             return None;
@@ -316,12 +318,16 @@ fn number(value: &Value) -> Option<f64> {
     }
 }
 
-fn spot(metric: Metric, row: &Row, place: &[usize; 2], cell: &[usize]) -> Option<Spot> {
+fn spot(metric: Metric, coding: Coding, row: &Row, place: &[usize; 2], cell: &[usize]) -> Option<Spot> {
     let [a, b] = place.map(|c| number(&row[c]));
     let (a, b) = (a?, b?);
     let limits = if metric == Metric::Plane { [1e9, 1e9] } else { [90.0, 180.0] };
     if a.abs() > limits[0] || b.abs() > limits[1] {
         return None;
     }
-    Some(Spot { told: [a + 0.0, b + 0.0], cell: cell_name(cell.iter().map(|c| &row[*c]))? })
+    let cell = match coding {
+        Coding::H3(levels) => h3o::LatLng::new(a, b).ok()?.to_cell(levels.finest()).to_string(),
+        _ => cell_name(cell.iter().map(|c| &row[*c]))?,
+    };
+    Some(Spot { told: [a + 0.0, b + 0.0], cell })
 }

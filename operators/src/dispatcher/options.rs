@@ -53,9 +53,9 @@ pub struct Orders {
     pub words: BTreeMap<String, OrderEvent>,
     /// Where it begins.
     pub pickup: [usize; 2],
-    /// Where it ends, with tiles.
+    /// Where it ends, with tiles and with hexagons.
     pub destination: Option<[usize; 2]>,
-    /// The key of the cell where it ends, if values count.
+    /// The key of the cell where it ends, if values count and cells have one.
     pub cell: Vec<usize>,
     /// What it earns; 0 without it.
     pub reward: Option<usize>,
@@ -102,7 +102,7 @@ pub fn read(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<Disp
     }
     let (values, coding, initial) = if is_far_sighted {
         let input = shared::input(section, relations, "values_input", &markets);
-        let coding = shared::coding(section);
+        let coding = shared::coding(section, metric);
         let initial = or(section, "values_initial", 0.0, |s, key| s.float_in(key, -1e9..=1e9));
         (Some(shared::values(section, input?)?), coding?, initial?)
     } else {
@@ -113,7 +113,7 @@ pub fn read(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<Disp
     if let Some(values) = &values {
         shared::same_markets(section, &drivers, &values.input)?;
     }
-    let drivers = shared::drivers(section, drivers, metric, is_far_sighted);
+    let drivers = shared::drivers(section, drivers, metric, coding);
     let orders = read_orders(section, orders, metric, coding, &policy);
     Some(Dispatch {
         drivers: drivers?,
@@ -144,7 +144,7 @@ fn read_orders(
     let words = shared::words(section, "order_words", &ORDER_WORDS);
     let pickup = shared::place(section, metric, ["pickup_x", "pickup_y"], ["pickup_lat", "pickup_lon"], schema);
     let destination = match coding {
-        Coding::Tiles(_) => shared::place(
+        Coding::Tiles(_) | Coding::H3(_) => shared::place(
             section,
             metric,
             ["destination_x", "destination_y"],
@@ -155,7 +155,7 @@ fn read_orders(
         _ => Some(None),
     };
     let counts_time = policy.is_far_sighted || policy.earned == Earned::Spread;
-    let cell = if policy.is_far_sighted { shared::cell(section, "destination_cell", schema) } else { Some(Vec::new()) };
+    let cell = shared::cell(section, "destination_cell", schema, coding);
     let mut wanted = |key: &'static str, is_needed: bool| {
         if section.has(key) || is_needed { shared::number(section, key, schema).map(Some) } else { Some(None) }
     };

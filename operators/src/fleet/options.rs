@@ -8,6 +8,7 @@ use types::{Schema, Type};
 
 use super::drivers::Report;
 use super::place::{Coding, Metric};
+use crate::h3;
 
 /// An input and its columns that every event has.
 #[derive(Clone, Debug)]
@@ -35,7 +36,7 @@ pub struct Drivers {
     pub words: BTreeMap<String, Report>,
     /// The coordinates.
     pub place: [usize; 2],
-    /// The key of the cell; empty if values do not count.
+    /// The key of the cell; empty without.
     pub cell: Vec<usize>,
 }
 
@@ -194,8 +195,17 @@ pub fn place(
     Some([a?, b?])
 }
 
-/// The columns of a cell's key.
-pub fn cell(section: &mut Section<'_>, key: &'static str, schema: &Schema) -> Option<Vec<usize>> {
+/// The columns of a cell's key, where cells have one.
+pub fn cell(section: &mut Section<'_>, key: &'static str, schema: &Schema, coding: Coding) -> Option<Vec<usize>> {
+    match coding {
+        Coding::Nothing => return Some(Vec::new()),
+        Coding::H3(_) if section.has(key) => {
+            section.problem(key, format!("with `h3` a place's cell is its hexagon: there is no `{key}`"));
+            return None;
+        }
+        Coding::H3(_) => return Some(Vec::new()),
+        Coding::Tabular | Coding::Tiles(_) => {}
+    }
     if !section.has(key) {
         section.problem(key, format!("`{key}` is missing: the columns by which values are learned"));
         return None;
@@ -210,21 +220,30 @@ pub fn cell(section: &mut Section<'_>, key: &'static str, schema: &Schema) -> Op
 }
 
 /// Which cells places have, if values count.
-pub fn coding(section: &mut Section<'_>) -> Option<Coding> {
-    if !section.has("tile_size") {
-        return Some(Coding::Tabular);
+pub fn coding(section: &mut Section<'_>, metric: Option<Metric>) -> Option<Coding> {
+    match (section.has("tile_size"), section.has("h3")) {
+        (false, false) => Some(Coding::Tabular),
+        (true, false) => positive(section, "tile_size", 1.0).map(Coding::Tiles),
+        (true, true) => {
+            section.problem("h3", "places have tiles or hexagons: `tile_size` or `h3`, not both");
+            None
+        }
+        (false, true) if metric == Some(Metric::Plane) => {
+            section.problem("h3", "hexagons are on the globe: places are wanted as `…_lat` and `…_lon`");
+            None
+        }
+        (false, true) => h3::read(section).map(Coding::H3),
     }
-    positive(section, "tile_size", 1.0).map(Coding::Tiles)
 }
 
 /// The events of drivers.
-pub fn drivers(section: &mut Section<'_>, input: Input, metric: Metric, has_values: bool) -> Option<Drivers> {
+pub fn drivers(section: &mut Section<'_>, input: Input, metric: Metric, coding: Coding) -> Option<Drivers> {
     let schema = &input.schema;
     let driver = section.column("driver", schema);
     let event = typed(section, "driver_event", schema, &[Type::String]);
     let words = words(section, "driver_words", &Report::WORDS);
     let place = place(section, metric, ["driver_x", "driver_y"], ["driver_lat", "driver_lon"], schema);
-    let cell = if has_values { cell(section, "driver_cell", schema) } else { Some(Vec::new()) };
+    let cell = cell(section, "driver_cell", schema, coding);
     let (driver, event, words, place, cell) = (driver?, event?, words?, place?, cell?);
     Some(Drivers { input, driver, event, words, place, cell })
 }

@@ -6,6 +6,7 @@ use super::Wrong;
 use super::bytes::{Reader, Writer};
 use crate::dispatch::candidates::Point;
 use crate::dispatch::tiles::{tile_name, tiles};
+use crate::h3::Levels;
 
 /// How places are told.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,6 +26,22 @@ pub enum Coding {
     Tabular,
     /// That and five tiles of this size, in the unit of the coordinates.
     Tiles(f64),
+    /// Hexagons of H3, of several resolutions; there is no key. Places are on the globe.
+    H3(Levels),
+}
+
+impl Coding {
+    /// The name of the cell by which a place is known: that of its key, or its finest hexagon.
+    pub fn cell(self, told: [f64; 2], key: impl FnOnce() -> Result<String, Wrong>) -> Result<String, Wrong> {
+        match self {
+            Coding::Nothing => Ok(String::new()),
+            Coding::Tabular | Coding::Tiles(_) => key(),
+            Coding::H3(levels) => match levels.cell(told[0], told[1]) {
+                Some(cell) => Ok(cell.to_string()),
+                None => Err(("bad_place", "the place has no hexagon".to_owned())),
+            },
+        }
+    }
 }
 
 /// A place as it was told.
@@ -32,7 +49,7 @@ pub enum Coding {
 pub struct Spot {
     /// The coordinates: `x`, `y` or latitude, longitude.
     pub told: [f64; 2],
-    /// The name of its key's cell; empty if values do not count.
+    /// The name of the cell by which it is known; empty if values do not count.
     pub cell: String,
 }
 
@@ -70,11 +87,15 @@ impl Metric {
 }
 
 impl Spot {
-    /// The names of all its cells, that of the key first.
+    /// The names of all its cells, that by which it is known first.
     pub fn cells(&self, metric: Metric, coding: Coding) -> Vec<String> {
         match coding {
             Coding::Nothing => Vec::new(),
             Coding::Tabular => vec![self.cell.clone()],
+            Coding::H3(levels) => {
+                let finest = self.cell.parse().expect("it is the name of a hexagon");
+                levels.with_parents(finest).map(|cell| cell.to_string()).collect()
+            }
             Coding::Tiles(size) => {
                 let [x, y] = match metric {
                     Metric::Plane => self.told,

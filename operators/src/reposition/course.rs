@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::options::Reposition;
+use h3o::CellIndex;
+
+use super::options::{Around, Reposition};
 use crate::dispatch::candidates::{Candidate, Idle};
 use crate::dispatch::reposition::Choice;
 use crate::fleet::Wrong;
@@ -84,6 +86,8 @@ pub struct Course {
     due: BTreeSet<(i64, Id)>,
     /// How many idle drivers are in a cell or on their way there.
     supply: BTreeMap<String, u32>,
+    /// How many drivers were sent last, and how many of them to where they were.
+    pub sent: [u64; 2],
     near: Idle,
     names: Vec<String>,
     numbers: BTreeMap<String, u32>,
@@ -99,7 +103,8 @@ impl Course {
             values: Values::new(shape.values_initial),
             due: BTreeSet::new(),
             supply: BTreeMap::new(),
-            near: Idle::new(shape.reach_m),
+            sent: [0; 2],
+            near: Idle::new(if let Around::Nearest { reach_m, .. } = shape.around { reach_m } else { 1.0 }),
             names: Vec::new(),
             numbers: BTreeMap::new(),
         }
@@ -187,6 +192,9 @@ impl Course {
         if let Some(cell) = supplied(&driver) {
             *self.supply.entry(cell.to_owned()).or_default() += 1;
         }
+        for (count, one) in self.sent.iter_mut().zip(sent(&driver)) {
+            *count += one;
+        }
         self.drivers.insert(id, driver);
     }
 
@@ -197,6 +205,9 @@ impl Course {
         }
         if let Some(count) = supplied(&driver).and_then(|cell| self.supply.get_mut(cell)) {
             *count -= 1;
+        }
+        for (count, one) in self.sent.iter_mut().zip(sent(&driver)) {
+            *count -= one;
         }
         Some(driver)
     }
@@ -209,17 +220,39 @@ impl Course {
         Choice { value: self.values.of(&cells), discount, supply, demand }
     }
 
+    /// The cells a driver may be sent to, nearest first.
+    fn near(&self, shape: &Reposition, spot: &Spot) -> Vec<Candidate> {
+        let (mut near, at) = (Vec::new(), shape.metric.point(spot.told));
+        let most = match shape.around {
+            Around::Nearest { count, .. } => {
+                self.near.each_within(&at, |c| near.push(c));
+                count
+            }
+            Around::Rings(rings) => {
+                let own: CellIndex = spot.cell.parse().expect("it is the name of a hexagon");
+                let disk: Vec<CellIndex> = own.grid_disk(rings);
+                // Only cells that were told of are there.
+                let known = disk.iter().filter_map(|cell| self.numbers.get(&cell.to_string()));
+                near.extend(known.map(|number| {
+                    let there = &self.cells[&self.names[*number as usize]].spot;
+                    Candidate { distance_m: at.distance_m(&shape.metric.point(there.told)), driver: *number }
+                }));
+                near.len()
+            }
+        };
+        near.retain(|c| self.names[c.driver as usize] != spot.cell);
+        let name = |c: &Candidate| &self.names[c.driver as usize];
+        near.sort_unstable_by(|a, b| a.distance_m.total_cmp(&b.distance_m).then_with(|| name(a).cmp(name(b))));
+        near.truncate(most);
+        near
+    }
+
     fn send(&mut self, shape: &Reposition, market: &[u8], at: i64, id: &Id) {
         // While it is asked it is no supply of its own.
         let mut driver = self.remove(id).expect("it is due");
         self.touched.drivers.entry(id.clone()).or_insert_with(|| Some(driver.clone()));
         let from = driver.spot.cell.clone();
-        let mut near: Vec<Candidate> = Vec::new();
-        self.near.each_within(&shape.metric.point(driver.spot.told), |c| near.push(c));
-        near.retain(|c| self.names[c.driver as usize] != from);
-        let name = |c: &Candidate| &self.names[c.driver as usize];
-        near.sort_unstable_by(|a, b| a.distance_m.total_cmp(&b.distance_m).then_with(|| name(a).cmp(name(b))));
-        near.truncate(shape.nearest);
+        let near = self.near(shape, &driver.spot);
         let mut places = vec![(from.clone(), 0.0)];
         let mut choices = vec![self.choice(shape, &driver.spot, 1.0)];
         for candidate in near {
@@ -246,6 +279,12 @@ impl Course {
 fn supplied(driver: &Driver) -> Option<&str> {
     let sent_to = driver.decision.as_ref().filter(|_| driver.is_sent).map(|d| d.cell.as_str());
     (driver.duty == Duty::Idle).then(|| sent_to.unwrap_or(&driver.spot.cell))
+}
+
+/// Whether a driver was ever sent, and whether to where it was: as counts.
+fn sent(driver: &Driver) -> [u64; 2] {
+    let decision = driver.decision.as_ref();
+    [decision.is_some(), decision.is_some_and(|d| d.cell == d.from_cell)].map(u64::from)
 }
 
 /// The first round at this time or later, if there is one.

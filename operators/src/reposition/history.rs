@@ -35,6 +35,8 @@ pub struct Repositioner {
     views: Views,
     markets: BTreeMap<Id, Course>,
     touched: BTreeSet<Id>,
+    /// Since the process began.
+    moves: u64,
 }
 
 impl Repositioner {
@@ -50,6 +52,7 @@ impl Repositioner {
             views: Views::new(&shape),
             markets: BTreeMap::new(),
             touched: BTreeSet::new(),
+            moves: 0,
             shape,
         }
     }
@@ -59,6 +62,7 @@ impl Repositioner {
         for market in std::mem::take(&mut self.touched) {
             let course = self.markets.get_mut(&market).expect("it was touched");
             let touched = std::mem::take(&mut course.touched);
+            self.moves += touched.moves.len() as u64;
             self.views.tell(&market, course, &touched, context);
             let mut put = |key: Vec<u8>, entry: Option<Entry>| {
                 context.put_state(&market, &key, entry.map(|entry| entry.value(&market)).as_deref());
@@ -113,7 +117,8 @@ impl HistoryOperator for Repositioner {
             course.pass(&shape, &market, at);
             let spot = |key: &[usize]| -> Result<Spot, Wrong> {
                 let told = [0, 1].map(|i| place[i].is_valid(row).then(|| place[i].value(row)));
-                Ok(Spot { told: shape.metric.check(told)?, cell: cell(events, row, key)? })
+                let told = shape.metric.check(told)?;
+                Ok(Spot { told, cell: shape.coding.cell(told, || cell(events, row, key))? })
             };
             let driver = &self.driver;
             let mut tell = || -> Result<(), Wrong> {
@@ -166,5 +171,9 @@ impl HistoryOperator for Repositioner {
             }
         }
         self.finish(context);
+        let sent = self.markets.values().fold([0; 2], |sum, course| [0, 1].map(|i| sum[i] + course.sent[i]));
+        let [sent, staying] = sent.map(|count| count as f64);
+        context.gauge_sum("moves", self.moves as f64);
+        context.gauge_mean("stay_ratio", staying, sent);
     }
 }

@@ -3,19 +3,19 @@
 //! It shares the rule of the draw with the operator ([`crate::dispatch::reposition`]), which tests hold to computations by
 //! hand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use engine::catalogue::{Model, Row};
 use types::{Type, Value};
 
 use super::course::{Decision, number_of};
-use super::options::Reposition;
+use super::options::{Around, Reposition};
 use super::views;
 use crate::dispatch::reposition::Choice;
 use crate::fleet::drivers::Report;
 use crate::fleet::ids::Ids;
-use crate::fleet::place::{Spot, cell_name};
+use crate::fleet::place::{Coding, Spot, cell_name};
 
 /// Of a repositioning: the views after time has passed all events.
 pub fn of(shape: &Arc<Reposition>) -> Model {
@@ -92,7 +92,11 @@ impl Market {
         let text = |c: usize| if let Value::Str(text) = &row[c] { Some(text.as_str()) } else { None };
         let spot = |place: &[usize; 2], cell: &[usize]| {
             let told = shape.metric.check(place.map(number)).ok()?;
-            Some(Spot { told, cell: cell_name(cell.iter().map(|c| &row[*c]))? })
+            let cell = match shape.coding {
+                Coding::H3(levels) => h3o::LatLng::new(told[0], told[1]).ok()?.to_cell(levels.finest()).to_string(),
+                _ => cell_name(cell.iter().map(|c| &row[*c]))?,
+            };
+            Some(Spot { told, cell })
         };
         match input {
             0 => {
@@ -168,10 +172,25 @@ impl Market {
             .cells
             .values()
             .map(|(spot, _)| (point.distance_m(&shape.metric.point(spot.told)), spot.cell.clone(), spot.clone()))
-            .filter(|(distance, cell, _)| *distance <= shape.reach_m && *cell != driver.spot.cell)
+            .filter(|(_, cell, _)| *cell != driver.spot.cell)
             .collect();
         places.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        places.truncate(shape.nearest);
+        match shape.around {
+            Around::Nearest { reach_m, count } => {
+                places.retain(|(distance, ..)| *distance <= reach_m);
+                places.truncate(count);
+            }
+            Around::Rings(rings) => {
+                // From cell to neighbour, ring by ring.
+                let mut reached = BTreeSet::from([driver.spot.cell.clone()]);
+                for _ in 0..rings {
+                    let cells = reached.iter().map(|cell| cell.parse::<h3o::CellIndex>().expect("a hexagon"));
+                    let around: Vec<h3o::CellIndex> = cells.flat_map(|cell| cell.grid_disk::<Vec<_>>(1)).collect();
+                    reached.extend(around.iter().map(h3o::CellIndex::to_string));
+                }
+                places.retain(|(_, cell, _)| reached.contains(cell));
+            }
+        }
         places.insert(0, (0.0, driver.spot.cell.clone(), driver.spot.clone()));
         let choices: Vec<Choice> = places
             .iter()

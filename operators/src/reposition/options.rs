@@ -9,6 +9,9 @@ use crate::fleet::options as shared;
 use crate::fleet::options::{Drivers, Input, ValuesInput, or, positive};
 use crate::fleet::place::{Coding, Metric};
 
+/// So many rings at most.
+const RINGS_MAX: i64 = 50;
+
 /// A repositioning that has been checked.
 #[derive(Clone, Debug)]
 pub struct Reposition {
@@ -29,9 +32,7 @@ pub struct Reposition {
     /// How long a driver has been idle when it is sent.
     pub idle: Micros,
     /// How far it may be sent.
-    pub reach_m: f64,
-    /// To how many cells but its own it may be sent.
-    pub nearest: usize,
+    pub around: Around,
     /// How fast it drives.
     pub speed_m_per_sec: f64,
     /// The discount of a unit of time.
@@ -44,14 +45,28 @@ pub struct Reposition {
     pub seed: u64,
 }
 
+/// To which cells but its own a driver may be sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Around {
+    /// The nearest.
+    Nearest {
+        /// How far they are at most.
+        reach_m: f64,
+        /// How many.
+        count: usize,
+    },
+    /// With hexagons: those so many steps away or less.
+    Rings(u32),
+}
+
 /// The stream of cells.
 #[derive(Clone, Debug)]
 pub struct Cells {
     /// The stream.
     pub input: Input,
-    /// The key of the cell.
+    /// The key of the cell; empty with hexagons.
     pub cell: Vec<usize>,
-    /// Its middle.
+    /// Its middle; with hexagons any place in it.
     pub place: [usize; 2],
     /// How many orders are expected there.
     pub demand: Option<usize>,
@@ -62,8 +77,7 @@ pub fn read(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<Repo
     let markets = shared::markets(section);
     let every = shared::period(section, "every_secs", 2_000_000);
     let idle = or(section, "idle_secs", 300_000_000, |s, key| s.secs(key));
-    let reach_m = positive(section, "reach_m", 2_100.0);
-    let nearest = or(section, "nearest", 18, |s, key| s.int_in(key, 0..=10_000));
+    let around = around(section);
     let speed = positive(section, "speed_m_per_sec", 3.0);
     let gamma = or(section, "gamma", 0.9, |s, key| s.float_in(key, 1e-9..=1.0));
     let unit_secs = positive(section, "discount_unit_secs", 600.0);
@@ -71,18 +85,18 @@ pub fn read(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<Repo
     let is_fleet_aware = or(section, "fleet_aware", false, |s, key| s.boolean(key));
     let seed = or(section, "seed", 0, |s, key| s.int(key));
     let initial = or(section, "values_initial", 0.0, |s, key| s.float_in(key, -1e9..=1e9));
-    let coding = shared::coding(section);
     let metric = shared::metric(section);
+    let coding = shared::coding(section, metric);
     let markets = markets?;
     let cells = shared::input(section, relations, "cells", &markets);
     let drivers = shared::input(section, relations, "drivers", &markets);
     let values = shared::input(section, relations, "values_input", &markets);
-    let (metric, cells, drivers, values) = (metric?, cells?, drivers?, values?);
+    let (metric, coding, cells, drivers, values) = (metric?, coding?, cells?, drivers?, values?);
     shared::same_markets(section, &drivers, &cells)?;
     shared::same_markets(section, &drivers, &values)?;
-    let drivers = shared::drivers(section, drivers, metric, true);
+    let drivers = shared::drivers(section, drivers, metric, coding);
     let values = shared::values(section, values);
-    let cell = shared::cell(section, "cell", &cells.schema);
+    let cell = shared::cell(section, "cell", &cells.schema, coding);
     let place = shared::place(section, metric, ["cell_x", "cell_y"], ["cell_lat", "cell_lon"], &cells.schema);
     let demand = if section.has("cell_demand") || is_fleet_aware == Some(true) {
         shared::number(section, "cell_demand", &cells.schema).map(Some)
@@ -95,17 +109,35 @@ pub fn read(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<Repo
         values: values?,
         values_initial: initial?,
         metric,
-        coding: coding?,
+        coding,
         every: every?,
         idle: idle?,
-        reach_m: reach_m?,
-        nearest: nearest? as usize,
+        around: around?,
         speed_m_per_sec: speed?,
         gamma: gamma?,
         unit_secs: unit_secs?,
         rule: Rule { temperature: temperature?, is_fleet_aware: is_fleet_aware? },
         seed: seed? as u64,
     })
+}
+
+fn around(section: &mut Section<'_>) -> Option<Around> {
+    if section.has("h3") {
+        for key in ["reach_m", "nearest"] {
+            if section.has(key) {
+                section.problem(key, format!("with `h3` neighbours are told by `rings`: there is no `{key}`"));
+                return None;
+            }
+        }
+        return or(section, "rings", 2, |s, key| s.int_in(key, 0..=RINGS_MAX)).map(|rings| Around::Rings(rings as u32));
+    }
+    if section.has("rings") {
+        section.problem("rings", "`rings` are of hexagons, and there is no `h3`");
+        return None;
+    }
+    let reach_m = positive(section, "reach_m", 2_100.0);
+    let count = or(section, "nearest", 18, |s, key| s.int_in(key, 0..=10_000));
+    Some(Around::Nearest { reach_m: reach_m?, count: count? as usize })
 }
 
 impl Reposition {
@@ -121,9 +153,15 @@ impl Reposition {
             columns.iter().map(|c| input.schema.columns[*c].name.as_str()).collect::<Vec<_>>().join(", ")
         };
         let (c, d) = (&self.cells, &self.drivers);
+        let (reached, within) = match self.around {
+            Around::Nearest { reach_m, count } => {
+                (format!("the {count} nearest cells"), format!(" within {reach_m} m"))
+            }
+            Around::Rings(rings) => (format!("the cells in {rings} rings"), String::new()),
+        };
         format!(
-            "drivers of {} ({}: {} {:?}) at {} in {} idle for {} µs, by {}; to the {} nearest cells of {} ({} at {}, demand \
-             {}) within {} m at {} m/s; values of {} (initial {}), {:?}, {:?}; gamma {} a {} s, {:?}; every {} µs, seed {}",
+            "drivers of {} ({}: {} {:?}) at {} in {} idle for {} µs, by {}; to {} of {} ({} at {}, demand \
+             {}){} at {} m/s; values of {} (initial {}), {:?}, {:?}; gamma {} a {} s, {:?}; every {} µs, seed {}",
             d.input.relation,
             name(&d.input, &[d.driver]),
             name(&d.input, &[d.event]),
@@ -132,12 +170,12 @@ impl Reposition {
             name(&d.input, &d.cell),
             self.idle,
             name(&d.input, &d.input.market),
-            self.nearest,
+            reached,
             c.input.relation,
             name(&c.input, &c.cell),
             name(&c.input, &c.place),
             c.demand.map_or("unknown".to_owned(), |d| name(&c.input, &[d])),
-            self.reach_m,
+            within,
             self.speed_m_per_sec,
             self.values.input.relation,
             self.values_initial,

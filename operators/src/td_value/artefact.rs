@@ -7,6 +7,8 @@
 
 use std::path::Path;
 
+use super::options::Grid;
+
 const MAGIC: &[u8; 8] = b"THALWEGV";
 const VERSION: u64 = 2;
 
@@ -28,8 +30,12 @@ pub struct Artefact {
 }
 
 /// What a step and an artefact must agree in: how cells are named, and what time does to value.
-pub fn fits(tile: Option<f64>, gamma: f64, unit_secs: f64) -> String {
-    let coding = tile.map_or("cells by key".to_owned(), |size| format!("tiles of {size}"));
+pub fn fits(grid: Option<Grid>, gamma: f64, unit_secs: f64) -> String {
+    let coding = match grid {
+        None => "cells by key".to_owned(),
+        Some(Grid::Tiles(size)) => format!("tiles of {size}"),
+        Some(Grid::H3(levels)) => format!("h3 cells of {levels:?}"),
+    };
     format!("{coding}, gamma {gamma} a {unit_secs} s")
 }
 
@@ -160,7 +166,7 @@ mod tests {
     #[test]
     fn every_cut_and_every_flipped_bit_is_seen() {
         let whole = Artefact {
-            fits: fits(Some(0.01), 0.9, 600.0),
+            fits: fits(Some(Grid::Tiles(0.01)), 0.9, 600.0),
             made: "by hand".to_owned(),
             slot: 600_000_000,
             slots: 2,

@@ -89,6 +89,13 @@ impl Calendar {
         changes.map(|c| c.at).find(|at| *at > after).unwrap_or(Micros::MAX)
     }
 
+    /// The last change point up to a time, if there is one within [`DAYS_MAX`] days.
+    pub fn last(&self, until: Micros) -> Option<Change> {
+        let last = self.day(until);
+        let mut days = (last.saturating_sub(DAYS_MAX)..=last).rev();
+        days.find_map(|day| self.of_day(day).filter(|c| c.at <= until).last())
+    }
+
     /// The local time of day.
     pub fn time_of_day(&self, at: Micros) -> Micros {
         at.saturating_add(self.offset).rem_euclid(DAY)
@@ -188,6 +195,8 @@ mod tests {
         assert_eq!(keeps, [0.0, 0.5, 0.0, 0.1, 0.0]);
         assert_eq!(calendar.next(0), 16 * 3_600_000_000);
         assert_eq!(calendar.between(0, calendar.next(0)).len(), 1);
+        assert_eq!(calendar.last(calendar.next(0)), calendar.between(0, calendar.next(0)).pop());
+        assert_eq!(calendar.last(3 * DAY), calendar.between(0, 3 * DAY).pop());
         assert_eq!(calendar.between(calendar.next(0), calendar.next(0)).len(), 0);
         assert_eq!(calendar.between(i64::MIN, i64::MIN + 5).len(), 0);
         assert!(calendar.between(0, i64::MAX).len() > 3_000);

@@ -11,12 +11,13 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef, TimestampMic
 use arrow::row::{RowConverter, SortField};
 use engine::metrics::TD_ERROR;
 use engine::operator::{Context, HistoryOperator};
+use h3o::CellIndex;
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
-use types::{Delta, Epoch, Micros, Type, Value};
+use types::{Delta, Micros, Type, Value};
 
 use super::calendar::{Anchor, Change};
-use super::options::{TdValue, cell_name};
+use super::options::{Grid, Places, TdValue, cell_name};
 use super::views;
 use crate::dispatch::tiles::{TILED_CELLS, tile_name, tiles};
 use crate::groups::Groups;
@@ -37,11 +38,12 @@ pub struct Learner {
     /// Without tiles a cell is a key and has its number; else the cells of keys.
     key_cells: Vec<u32>,
     tile_cells: HashMap<(u32, i64, i64), u32, FxBuildHasher>,
+    hexagons: HashMap<(u32, CellIndex), u32, FxBuildHasher>,
     cells: Cells,
     /// What is known of cells beside their values, if that is needed.
     facts: Vec<Fact>,
-    errors: EpochErrors,
     told: Told,
+    figures: Figures,
 }
 
 /// The table, in columns, and which of its cells were touched by this call.
@@ -107,6 +109,7 @@ struct Fact {
 enum Kind {
     Key(u32),
     Tile(i64, i64),
+    Hexagon(CellIndex),
 }
 
 /// A partition.
@@ -118,6 +121,8 @@ struct Part {
     /// The values of the offline function's cells, as long as nobody was in them.
     unvisited: Vec<f64>,
     is_moved: bool,
+    /// The weight the last change point gave the offline function.
+    offline_weight: Option<f64>,
     members: Vec<u32>,
     errors: Errors,
     /// What the errors were before this call, and a row of the partition's, if it was touched.
@@ -145,12 +150,32 @@ impl Errors {
     }
 }
 
-/// The mean absolute TD error of an epoch.
+/// What gauges are of; no part of the state.
 #[derive(Default)]
-struct EpochErrors {
-    epoch: Epoch,
-    sum: f64,
-    count: u64,
+struct Figures {
+    /// The absolute TD errors of this epoch.
+    error: f64,
+    errors: u64,
+    /// Cells that were left once, and transitions that were learned from, ever.
+    visited: u64,
+    updates: u64,
+    /// The weights of the offline function in the partitions, summed up, and how many these are.
+    offline: (f64, u64),
+}
+
+impl Figures {
+    /// Counts a partition, by the last change point that it has passed.
+    fn weigh(&mut self, part: &mut Part, change: Option<&Change>) {
+        let before = part.offline_weight;
+        let weight = match change {
+            Some(Change { anchor: Anchor::Offline, keep, .. }) => 1.0 - keep,
+            Some(_) => 0.0,
+            None => before.unwrap_or(0.0),
+        };
+        self.offline.1 += u64::from(before.is_none());
+        self.offline.0 += weight - before.unwrap_or(0.0);
+        part.offline_weight = Some(weight);
+    }
 }
 
 /// Rows of `changes`: for each the row of the event that moved or showed it, and the cell's name, value and number.
@@ -173,12 +198,18 @@ impl Told {
     }
 }
 
-/// The cells of a place; without tiles the first alone.
+/// The cells of a place; of them so many count as places have.
 type Place = [u32; TILED_CELLS];
 
 /// The suffixes of the stored state that are not a state's own bytes, which begin with less: of a partition; with a byte
-/// more of its unvisited cells, with two numbers more of a tile.
+/// more of its unvisited cells, with two numbers more of a tile, with one of a hexagon. The entry of each has another length.
 const OWN: u8 = 0xff;
+/// How long entries are: of a key's cell, of a tile's, of a hexagon's, and a partition's own. That of its unvisited cells has
+/// two bytes more than some numbers.
+const KEY_BYTES: usize = 24;
+const TILE_BYTES: usize = 25;
+const HEXAGON_BYTES: usize = 27;
+const PART_BYTES: usize = 48;
 
 impl Learner {
     /// Nothing learned yet.
@@ -199,10 +230,11 @@ impl Learner {
             keys: Groups::new(&key),
             key_cells: Vec::new(),
             tile_cells: HashMap::default(),
+            hexagons: HashMap::default(),
             cells: Cells::default(),
             facts: Vec::new(),
-            errors: EpochErrors::default(),
             told: Told::default(),
+            figures: Figures::default(),
             td,
         }
     }
@@ -218,7 +250,7 @@ impl Learner {
 
     /// Whether cells must be known by more than their number.
     fn keeps_facts(&self) -> bool {
-        self.td.tiles.is_some() || self.td.has_changes || self.has_points()
+        self.td.places.is_some() || self.td.has_changes || self.has_points()
     }
 
     /// The partition of every event.
@@ -244,6 +276,10 @@ impl Learner {
     fn number_keys(&mut self, events: &RecordBatch, parts: &[u32], states: &[usize]) -> Vec<u32> {
         let partition = &self.td.transition.partition;
         let columns: Vec<ArrayRef> = partition.iter().chain(states).map(|i| events.column(*i).clone()).collect();
+        if states.is_empty() {
+            // With hexagons there are no keys.
+            return vec![0; events.num_rows()];
+        }
         let mut numbers = Vec::with_capacity(events.num_rows());
         self.keys.number(&columns, &mut numbers);
         if !self.keeps_facts() {
@@ -254,7 +290,7 @@ impl Learner {
             // Keys are numbered as they are first seen.
             if *number as usize == self.key_cells.len() {
                 let key: Vec<Value> = states.iter().map(|i| Value::at(events.column(*i), row)).collect();
-                let name = cell_name(&key, self.td.tiles.is_some());
+                let name = cell_name(&key, self.td.places.is_some());
                 let cell = self.new_cell(parts[row], Kind::Key(*number), name);
                 self.key_cells.push(cell);
             }
@@ -282,26 +318,45 @@ impl Learner {
         cell
     }
 
-    /// The cells of a key at coordinates, or none if there are tiles and the coordinates are nowhere.
+    fn hexagon(&mut self, part: u32, hexagon: CellIndex) -> u32 {
+        if let Some(cell) = self.hexagons.get(&(part, hexagon)) {
+            return *cell;
+        }
+        let cell = self.new_cell(part, Kind::Hexagon(hexagon), hexagon.to_string());
+        self.hexagons.insert((part, hexagon), cell);
+        cell
+    }
+
+    /// The cells of a key at coordinates, or none if these are wanted and are nowhere.
     fn place(&mut self, part: u32, key: u32, at: Option<&[Float64Array; 2]>, row: usize) -> Option<Place> {
         let mut place = [key; TILED_CELLS];
-        if let (Some([x, y]), Some(coding)) = (at, self.td.tiles) {
+        if let (Some([x, y]), Some(Places { grid, .. })) = (at, self.td.places) {
             if x.is_null(row) || y.is_null(row) {
                 return None;
             }
-            let tiles = tiles(coding.size, x.value(row), y.value(row))?;
-            for (cell, (x, y)) in place[1..].iter_mut().zip(tiles) {
-                *cell = self.tile_cell(part, x, y);
+            match grid {
+                Grid::Tiles(size) => {
+                    let tiles = tiles(size, x.value(row), y.value(row))?;
+                    for (cell, (x, y)) in place[1..].iter_mut().zip(tiles) {
+                        *cell = self.tile_cell(part, x, y);
+                    }
+                }
+                Grid::H3(levels) => {
+                    let finest = levels.cell(x.value(row), y.value(row))?;
+                    for (cell, hexagon) in place.iter_mut().zip(levels.with_parents(finest)) {
+                        *cell = self.hexagon(part, hexagon);
+                    }
+                }
             }
         }
         Some(place)
     }
 
-    fn value(&self, place: &Place) -> f64 {
-        if self.td.tiles.is_none() {
-            return self.cells.values[place[0] as usize];
+    fn value(&self, place: &[u32]) -> f64 {
+        match place {
+            [one] => self.cells.values[*one as usize],
+            _ => place.iter().fold(0.0, |sum, cell| sum + self.cells.values[*cell as usize]) / place.len() as f64,
         }
-        place.iter().fold(0.0, |sum, cell| sum + self.cells.values[*cell as usize]) / TILED_CELLS as f64
     }
 
     /// Lets the change points up to a time pass that an event of a partition shows.
@@ -312,6 +367,7 @@ impl Learner {
         let changes = td.calendar.between(part.through.unwrap_or(at), at);
         part.through = Some(at);
         part.next_change = td.calendar.next(at);
+        self.figures.weigh(part, changes.last());
         if changes.is_empty() {
             return;
         }
@@ -387,7 +443,7 @@ impl Learner {
         for (i, (value, visits, at)) in now.into_iter().enumerate() {
             let partition = partitions.as_ref().map_or(&[][..], |p| p.row(i).data());
             let cell = cells.touched[i];
-            let mut entry = [0; 25];
+            let mut entry = [0; HEXAGON_BYTES];
             entry[..8].copy_from_slice(&value.to_bits().to_le_bytes());
             entry[8..16].copy_from_slice(&visits.to_le_bytes());
             entry[16..24].copy_from_slice(&at.to_le_bytes());
@@ -397,12 +453,17 @@ impl Learner {
                     key.push(OWN);
                     key.extend_from_slice(&x.to_be_bytes());
                     key.extend_from_slice(&y.to_be_bytes());
+                    context.put_state(partition, &key, Some(&entry[..TILE_BYTES]));
+                }
+                Some(Kind::Hexagon(hexagon)) => {
+                    key.push(OWN);
+                    key.extend_from_slice(&u64::from(hexagon).to_be_bytes());
                     context.put_state(partition, &key, Some(&entry));
                 }
                 kind => {
                     let number = if let Some(Kind::Key(number)) = kind { number } else { cell };
                     self.keys.key(number, &mut key);
-                    context.put_state(partition, &key[partition.len()..], Some(&entry[..24]));
+                    context.put_state(partition, &key[partition.len()..], Some(&entry[..KEY_BYTES]));
                 }
             }
         }
@@ -417,7 +478,7 @@ impl Learner {
             return RecordBatch::new_empty(self.schemas[0].clone());
         }
         let facts = |c: &u32| &self.facts[*c as usize];
-        let mut columns = if self.td.tiles.is_none() {
+        let mut columns = if self.td.places.is_none() {
             self.keys.columns(cells)
         } else {
             let parts: Vec<u32> = cells.iter().map(|c| facts(c).part).collect();
@@ -522,7 +583,7 @@ impl HistoryOperator for Learner {
     fn restore(&mut self, key: &[u8], value: &[u8]) {
         let number = |at: usize| u64::from_le_bytes(value[8 * at..8 * at + 8].try_into().expect("eight bytes"));
         let cell = match value.len() {
-            24 => {
+            KEY_BYTES => {
                 let number = self.keys.number_of_key(key);
                 if self.keeps_facts() {
                     let columns = self.keys.columns(&[number]);
@@ -533,7 +594,7 @@ impl HistoryOperator for Learner {
                         self.grow_parts();
                     }
                     let state: Vec<Value> = state.iter().map(|c| Value::at(c, 0)).collect();
-                    let name = cell_name(&state, self.td.tiles.is_some());
+                    let name = cell_name(&state, self.td.places.is_some());
                     let cell = self.new_cell(part[0], Kind::Key(number), name);
                     self.key_cells.push(cell);
                     cell
@@ -542,17 +603,24 @@ impl HistoryOperator for Learner {
                     number
                 }
             }
-            25 => {
+            HEXAGON_BYTES => {
+                let (partition, hexagon) = key.split_at(key.len() - 9);
+                let part = self.restored_part(partition);
+                let index = u64::from_be_bytes(hexagon[1..].try_into().expect("eight bytes"));
+                self.hexagon(part, CellIndex::try_from(index).expect("a cell was written"))
+            }
+            TILE_BYTES => {
                 let (partition, tile) = key.split_at(key.len() - 17);
                 let part = self.restored_part(partition);
                 let number = |at: usize| i64::from_be_bytes(tile[at..at + 8].try_into().expect("eight bytes"));
                 self.tile_cell(part, number(1), number(9))
             }
-            48 => {
+            PART_BYTES => {
                 let part = self.restored_part(&key[..key.len() - 1]) as usize;
                 let through = number(0) as i64;
                 let next = if self.has_points() { self.td.calendar.next(through) } else { Micros::MAX };
                 let part = &mut self.parts[part];
+                self.figures.weigh(part, None);
                 part.next_change = next;
                 part.through = (through != Micros::MIN).then_some(through);
                 let [sum, sum_absolute, greatest] = [3, 4, 5].map(|at| f64::from_bits(number(at)));
@@ -561,11 +629,17 @@ impl HistoryOperator for Learner {
             }
             len => {
                 let part = self.restored_part(&key[..key.len() - 2]) as usize;
-                self.parts[part].unvisited = (0..len / 8).map(|at| f64::from_bits(number(at))).collect();
+                let part = &mut self.parts[part];
+                part.unvisited = (0..len / 8).map(|at| f64::from_bits(number(at))).collect();
+                // It is stored only if a change point was passed, and comes after the partition's own.
+                let passed = part.through.and_then(|through| self.td.calendar.last(through));
+                self.figures.weigh(part, passed.as_ref());
                 return;
             }
         };
         let at = cell as usize;
+        self.figures.visited += 1;
+        self.figures.updates += if self.counts(cell, value.len()) { number(1) } else { 0 };
         self.cells.values[at] = f64::from_bits(number(0));
         self.cells.visits[at] = number(1) as i64;
         self.cells.updated_at[at] = number(2) as i64;
@@ -580,20 +654,18 @@ impl HistoryOperator for Learner {
         let to = self.number_keys(events, &parts, &t.next_state);
         let nulls =
             |columns: &[usize]| -> Vec<_> { columns.iter().map(|c| events.column(*c).logical_nulls()).collect() };
-        let (from_nulls, to_nulls) = (nulls(&t.state), nulls(&t.next_state));
+        let (from_nulls, to_nulls) = (nulls(&t.state), nulls(td.ending()));
         let count = |nulls: &[Option<arrow::buffer::NullBuffer>], row: usize| {
             nulls.iter().filter(|n| n.as_ref().is_some_and(|n| n.is_null(row))).count()
         };
         let rewards = floats(events.column(t.reward));
         let durations = t.duration.map(|d| floats(events.column(d)));
         let pair = |columns: [usize; 2]| columns.map(|c| floats(events.column(c)));
-        let places = td.tiles.map(|tiles| [pair(tiles.place), pair(tiles.next_place)]);
+        let places = td.places.map(|places| [pair(places.place), pair(places.next_place)]);
+        let width = td.width();
         let times = events.column(td.at).as_primitive::<TimestampMicrosecondType>();
         let seqs = td.seq.map(|seq| events.column(seq).as_primitive::<Int64Type>());
         let (keeps_parts, has_points) = (self.keeps_parts(), self.has_points());
-        if self.errors.epoch != context.epoch {
-            self.errors = EpochErrors { epoch: context.epoch, ..EpochErrors::default() };
-        }
         let one = rates.discount(rates.duration_unit_secs);
         let (mut last_secs, mut last_discount) = (rates.duration_unit_secs, one);
         for row in 0..events.num_rows() {
@@ -647,22 +719,23 @@ impl HistoryOperator for Learner {
                 };
                 (place, next) = (found, found_next);
             }
-            let value = self.value(&place);
-            let value_next = if ends { 0.0 } else { self.value(&next) };
+            let value = self.value(&place[..width]);
+            let value_next = if ends { 0.0 } else { self.value(&next[..width]) };
             let error = reward + last_discount * value_next - value;
             let step = rates.step(self.cells.visits[place[0] as usize]) * error;
-            let cells = if td.tiles.is_some() { TILED_CELLS } else { 1 };
             let old = place.map(|cell| self.cells.values[cell as usize]);
-            if let Some(at) = (0..cells).find(|i| !(old[*i] + step).is_finite()) {
+            if let Some(at) = (0..width).find(|i| !(old[*i] + step).is_finite()) {
                 refuse(self, "not_finite", format!("the value {} would become {}", old[at], old[at] + step));
                 continue;
             }
-            for i in 0..cells {
+            self.figures.updates += 1;
+            for i in 0..width {
                 let cell = place[i];
                 // Two tiles may be one cell.
                 if i > 0 && place[..i].contains(&cell) {
                     continue;
                 }
+                self.figures.visited += u64::from(self.cells.visits[cell as usize] == 0);
                 self.cells.learn(cell, old[i] + step, at);
                 if let Some(seqs) = seqs.filter(|_| td.has_changes) {
                     let now = self.cells.values[cell as usize];
@@ -674,17 +747,34 @@ impl HistoryOperator for Learner {
             if keeps_parts {
                 self.parts[part as usize].errors.add(error);
             }
-            self.errors.sum += error.abs();
-            self.errors.count += 1;
-        }
-        if self.errors.count > 0 {
-            context.gauge(TD_ERROR, self.errors.sum / self.errors.count as f64);
+            self.figures.error += error.abs();
+            self.figures.errors += 1;
         }
         self.finish(events, &parts, context);
+    }
+
+    fn advance(&mut self, context: &mut Context) {
+        let figures = &mut self.figures;
+        context.gauge_mean(TD_ERROR, std::mem::take(&mut figures.error), std::mem::take(&mut figures.errors) as f64);
+        context.gauge_sum("states_visited", figures.visited as f64);
+        context.gauge_sum("updates", figures.updates as f64);
+        if self.td.offline.is_some() {
+            context.gauge_mean("offline_weight", figures.offline.0, figures.offline.1 as f64);
+        }
     }
 }
 
 impl Learner {
+    /// Whether every transition of a place moves this cell alone of those of its kind: that of a key, or a finest hexagon.
+    fn counts(&self, cell: u32, entry_bytes: usize) -> bool {
+        match (self.facts.get(cell as usize).map(|f| f.kind), self.td.places) {
+            (Some(Kind::Hexagon(hexagon)), Some(Places { grid: Grid::H3(levels), .. })) => {
+                hexagon.resolution() == levels.finest()
+            }
+            _ => entry_bytes == KEY_BYTES,
+        }
+    }
+
     fn restored_part(&mut self, key: &[u8]) -> u32 {
         if self.partition.is_none() {
             return 0;
@@ -696,7 +786,7 @@ impl Learner {
 }
 
 /// A column of numbers as floats.
-fn floats(column: &ArrayRef) -> Float64Array {
+pub fn floats(column: &ArrayRef) -> Float64Array {
     let column = cast(column, &DataType::Float64).expect("int64 and float64 are floats");
     column.as_primitive::<Float64Type>().clone()
 }

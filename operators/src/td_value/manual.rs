@@ -16,6 +16,11 @@ R. Sutton and A. Barto, *Reinforcement Learning*, 2nd ed., section 6.1; Bradtke 
 of six cells: that of its key, and the five square tiles of shifted grids that hold its coordinates; an error moves all
 six. This is the coding of the winner of the KDD Cup 2020 dispatch track (team Polar Bear).
 
+With `h3` a state is a place on the globe alone, `place` and `next_place` are its latitude and longitude, and its value is the
+mean of hexagons of H3 of the resolutions listed, from fine to coarse, say `h3 = [8, 7, 6]`: the finest holds the place, the
+others are its parents, and an error moves all of them. So where little was learned the coarse ones speak. Where both
+coordinates of `next_place` are null the episode ends. A hexagon's name is its H3 number, as in `87283472bffffff`.
+
 **Steps** are `alpha`, or with `alpha_power` fall with the visits n of the state (of its key's cell):
 max(alpha / (1 + n)^power, alpha_least). With alpha 1 and power 1 a value is the mean of its targets; powers above 1/2 and
 at most 1 meet the conditions of Robbins and Monro (1951).
@@ -27,12 +32,13 @@ of it over. A change point shows when the first transition of a partition at or 
 transition; what comes before a partition's first transition does not count, nor does what lies more than 3,660 days back.
 A cell the offline function does not know stays as it is; one that it knows and nobody was in has `initial` before the
 first change point. `thalweg train value` makes offline value functions: tables by dynamic programming (Xu et al. 2018), or
-with `--network` tables that a small network fills (after CVNet, Tang et al. 2019), every cell in every slot. A path is as
-it stands, from the working folder.
+with `--network` tables that a small network fills (after CVNet, Tang et al. 2019), every cell in every slot. With
+`--pipeline` and `--step` they are made for a step as its pipeline counts rewards and durations, of files of what its sources
+brought. A path is as it stands, from the working folder.
 
 The output has a row for each state that was left: the `partition` columns, the state, its `value`, how many transitions
-moved it (`visits`) and the event time of the last (`updated_at`). The key is the partition and the state. With tiles the rows are of cells,
-by name (`cell`). `updated_at` says nothing of change points. Partitions
+moved it (`visits`) and the event time of the last (`updated_at`). The key is the partition and the state. With tiles and with
+hexagons the rows are of cells, by name (`cell`). `updated_at` says nothing of change points. Partitions
 learn apart from each other.
 
 Transitions of equal event time follow each other in the order of the source.
@@ -48,8 +54,12 @@ Two more relations, if they are asked for:
 A cell's name is its key as text, of several columns joined by `|`, or `~X,Y` for a tile, its coordinates in tiles. Where
 there are several columns or tiles, `\\` stands before a `|`, `~` or `\\` of the key's own.
 
-**Faults**, which leave V as it was: `null_state`, `null_next_state` (null in some of several columns),
-`bad_place` (a coordinate that is null, NaN or not in range), `bad_reward` (null, NaN or infinite), `bad_duration` (null, NaN, infinite or
+**Gauges.** `thalweg_td_error` is the mean absolute TD error of the last epoch with transitions; `thalweg_step_value` has
+`states_visited` (rows of the view), `updates` (transitions learned from so far) and, with `offline`, `offline_weight`: what the
+last change point gave the offline function, 1 − keep, and 0 if it drew to `initial`; the mean over partitions.
+
+**Faults**, which leave V as it was: `null_state`, `null_next_state` (null in some of several columns, with `h3` in one coordinate),
+`bad_place` (a coordinate that is null, NaN or not in range: with `h3` ±90 and ±180), `bad_reward` (null, NaN or infinite), `bad_duration` (null, NaN, infinite or
 negative), `not_finite` (the new value would be none).";
 
 pub const OPTIONS: &[OptionDef] = &[
@@ -57,13 +67,13 @@ pub const OPTIONS: &[OptionDef] = &[
     OptionDef {
         name: "state",
         shape: "column name, or a list",
-        default: None,
+        default: Some("needed without `h3`"),
         doc: "The state that is left; of any type.",
     },
     OptionDef {
         name: "next_state",
         shape: "column name, or a list",
-        default: None,
+        default: Some("needed without `h3`"),
         doc: "The state that is reached, of the same type; null ends the episode.",
     },
     OptionDef {
@@ -120,13 +130,19 @@ pub const OPTIONS: &[OptionDef] = &[
         name: "place",
         shape: "list of two column names",
         default: Some("none"),
-        doc: "With `tile_size`: the coordinates of the state, float64 or int64.",
+        doc: "With `tile_size` or `h3`: the coordinates of the state, float64 or int64.",
     },
     OptionDef {
         name: "next_place",
         shape: "list of two column names",
         default: Some("none"),
-        doc: "With `tile_size`: those of the next state.",
+        doc: "With `tile_size` or `h3`: those of the next state.",
+    },
+    OptionDef {
+        name: "h3",
+        shape: "int64, or a list",
+        default: Some("states are keys"),
+        doc: "The resolutions of hexagons, from fine (15) to coarse (0), at most six; places are latitude and longitude in degrees.",
     },
     OptionDef {
         name: "change_points",

@@ -1,7 +1,8 @@
 //! `td_value`: what a state is worth, learned from transitions one after the other (TD(0), tabular or with tiles).
 //!
 //! [`options`] is what a step may say; [`learner`] learns, moved by the change points of a [`calendar`] towards an
-//! [`artefact`], which [`train`] makes of a recorded history, by dynamic programming or by [`fit`]ting a [`network`];
+//! [`artefact`], which [`train`] makes of a recorded history, by dynamic programming or by [`fit`]ting a [`network`], and
+//! which a [`replay`] of the pipeline on what its sources brought may tell;
 //! [`views`] is what readers see. [`model`] says it all again, plainly.
 
 pub mod artefact;
@@ -12,6 +13,7 @@ mod manual;
 mod model;
 mod network;
 mod options;
+pub mod replay;
 pub mod train;
 mod views;
 
@@ -22,7 +24,8 @@ use engine::operator::{HistoryOperator, StepKind};
 use engine::pipeline::Section;
 use engine::plan::{Route, StepInput, StepPlan};
 
-pub use options::cell_name;
+use options::TdValue;
+pub use options::{Grid, cell_name};
 
 /// The catalogue's entry.
 pub(crate) const DEF: OperatorDef = OperatorDef {
@@ -35,17 +38,20 @@ pub(crate) const DEF: OperatorDef = OperatorDef {
 };
 
 fn plan(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<StepPlan> {
-    let td = Arc::new(options::read(section, relations)?);
+    Some(step_plan(&Arc::new(options::read(section, relations)?)))
+}
+
+fn step_plan(td: &Arc<TdValue>) -> StepPlan {
     let partition = td.transition.partition.clone();
     let route = if partition.is_empty() { Route::One } else { Route::Columns(partition) };
     let made = td.clone();
     let new = move || Box::new(learner::Learner::new(made.clone())) as Box<dyn HistoryOperator>;
-    Some(StepPlan {
+    StepPlan {
         inputs: vec![StepInput { relation: td.relation.clone(), route }],
-        outputs: views::outputs(&td),
+        outputs: views::outputs(td),
         kind: StepKind::History(Arc::new(new)),
         persistent: true,
         detail: td.detail(),
-        model: model::of(&td),
-    })
+        model: model::of(td),
+    }
 }

@@ -7,7 +7,7 @@ use engine::catalogue::{Model, Row};
 use types::Value;
 
 use super::calendar::Anchor;
-use super::options::{TdValue, cell_name};
+use super::options::{Grid, TdValue, cell_name};
 
 /// A cell of a partition's table.
 #[derive(Clone, Default)]
@@ -114,8 +114,9 @@ fn learn(td: &TdValue, part: &mut Part, event: &Row, at: i64) -> Option<Vec<(Str
     };
     let key = |columns: &[usize]| -> Row { columns.iter().map(|c| event[*c].clone()).collect() };
     let (state, next) = (key(&t.state), key(&t.next_state));
-    let nulls = next.iter().filter(|v| **v == Value::Null).count();
-    if state.contains(&Value::Null) || (nulls > 0 && nulls < next.len()) {
+    let ending = key(td.ending());
+    let nulls = ending.iter().filter(|v| **v == Value::Null).count();
+    if state.contains(&Value::Null) || (nulls > 0 && nulls < ending.len()) {
         return None;
     }
     let reward = number(t.reward)?;
@@ -125,20 +126,44 @@ fn learn(td: &TdValue, part: &mut Part, event: &Row, at: i64) -> Option<Vec<(Str
     };
     // A place's cells: by name, with how the view shows them.
     let place = |state: &Row, at: Option<[usize; 2]>| -> Option<Vec<(String, Row)>> {
-        let name = cell_name(state, td.tiles.is_some());
-        let (Some(tiles), Some(at)) = (&td.tiles, at) else { return Some(vec![(name, state.clone())]) };
-        let [x, y] = at.map(|c| number(c).map(|v| v / tiles.size).filter(|v| v.abs() < 1e12));
-        let (x, y) = (x?, y?);
-        let mut names = vec![name];
-        for (dx, dy) in [(3.0, 1.0), (1.0, -3.0), (-3.0, -1.0), (-1.0, 3.0), (0.0, 0.0)] {
-            let (x, y) = (libm::round(x + 0.3 * dx), libm::round(y + 0.3 * dy));
-            names.push(format!("~{},{}", x as i64, y as i64));
-        }
+        let name = cell_name(state, td.places.is_some());
+        let (Some(places), Some([a, b])) = (&td.places, at) else { return Some(vec![(name, state.clone())]) };
+        let (a, b) = (number(a)?, number(b)?);
+        let names: Vec<String> = match places.grid {
+            Grid::Tiles(size) => {
+                let (x, y) = (a / size, b / size);
+                if !(x.abs() < 1e12 && y.abs() < 1e12) {
+                    return None;
+                }
+                let tile = |(dx, dy): (f64, f64)| {
+                    let (x, y) = (libm::round(x + 0.3 * dx), libm::round(y + 0.3 * dy));
+                    format!("~{},{}", x as i64, y as i64)
+                };
+                let shifts = [(3.0, 1.0), (1.0, -3.0), (-3.0, -1.0), (-1.0, 3.0), (0.0, 0.0)];
+                [name].into_iter().chain(shifts.map(tile)).collect()
+            }
+            Grid::H3(levels) => {
+                if a.abs() > 90.0 || b.abs() > 180.0 {
+                    return None;
+                }
+                let mut names = Vec::new();
+                let mut cell = Some(h3o::LatLng::new(a, b).ok()?.to_cell(levels.finest()));
+                while let Some(one) = cell {
+                    // Up one resolution at a time; of those asked for the name counts.
+                    let text = format!("{levels:?}");
+                    if text.split(", ").any(|level| level == u8::from(one.resolution()).to_string()) {
+                        names.push(one.to_string());
+                    }
+                    cell = one.resolution().pred().and_then(|coarser| one.parent(coarser));
+                }
+                names
+            }
+        };
         Some(names.into_iter().map(|name| (name.clone(), vec![Value::Str(name)])).collect())
     };
-    let here = place(&state, td.tiles.map(|t| t.place))?;
-    let ends = nulls == next.len();
-    let there = if ends { Vec::new() } else { place(&next, td.tiles.map(|t| t.next_place))? };
+    let here = place(&state, td.places.map(|p| p.place))?;
+    let ends = nulls == ending.len();
+    let there = if ends { Vec::new() } else { place(&next, td.places.map(|p| p.next_place))? };
     let value = |part: &Part, name: &str| part.cells.get(name).map_or(td.rates.initial, |c| c.value);
     let mean = |part: &Part, place: &[(String, Row)]| match place {
         [] => 0.0,

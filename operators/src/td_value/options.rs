@@ -8,6 +8,8 @@ use types::{SEQ, Schema, Type, Value};
 
 use super::artefact::{Artefact, fits};
 use super::calendar::{self, Anchor, Calendar, Point};
+use crate::dispatch::tiles::TILED_CELLS;
+use crate::h3::Levels;
 
 /// A value function that has been checked.
 #[derive(Clone, Debug)]
@@ -24,8 +26,8 @@ pub struct TdValue {
     pub transition: Transition,
     /// How it is learned.
     pub rates: Rates,
-    /// Tiles, if places have them.
-    pub tiles: Option<Tiles>,
+    /// Where places are, if states have any.
+    pub places: Option<Places>,
     /// When the table moves.
     pub calendar: Calendar,
     /// What it is drawn to.
@@ -84,15 +86,39 @@ impl Rates {
     }
 }
 
-/// Where the coordinates stand.
+/// By what places have cells.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Grid {
+    /// Beside the cell of the key, square tiles of this side in shifted grids.
+    Tiles(f64),
+    /// The hexagons of H3, of several resolutions; there is no key.
+    H3(Levels),
+}
+
+/// Where places are.
 #[derive(Clone, Copy, Debug)]
-pub struct Tiles {
-    /// The side of a tile.
-    pub size: f64,
+pub struct Places {
+    /// Their cells.
+    pub grid: Grid,
     /// The columns of the coordinates.
     pub place: [usize; 2],
     /// As above.
     pub next_place: [usize; 2],
+}
+
+impl Grid {
+    /// The hexagons of these resolutions, from fine to coarse; `None` if that is not what they are.
+    pub fn h3(resolutions: &[i64]) -> Option<Grid> {
+        Levels::new(resolutions).map(Grid::H3)
+    }
+
+    /// Of how many cells the value of a place is the mean.
+    pub fn width(&self) -> usize {
+        match self {
+            Grid::Tiles(_) => TILED_CELLS,
+            Grid::H3(levels) => levels.count(),
+        }
+    }
 }
 
 /// A cell's name, from the cells of its key. Only where names could be taken for others are they escaped.
@@ -112,22 +138,41 @@ pub fn cell_name(key: &[Value], has_tiles: bool) -> String {
 
 /// Reads a step's section, and reports everything that is wrong with it.
 pub fn read(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<TdValue> {
+    read_with(section, relations, true)
+}
+
+/// As [`read`], for a step whose offline value function is still to be made: `offline` is not looked at.
+pub fn read_to_train(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<TdValue> {
+    read_with(section, relations, false)
+}
+
+fn read_with(section: &mut Section<'_>, relations: &Relations<'_>, loads: bool) -> Option<TdValue> {
     let (relation, schema) = relations.input(section, "input")?;
-    let state = required_columns(section, "state", schema);
-    let next_state = required_columns(section, "next_state", schema);
+    let (state, next_state) = if section.has("h3") {
+        (no_columns(section, "state"), no_columns(section, "next_state"))
+    } else {
+        (required_columns(section, "state", schema), required_columns(section, "next_state", schema))
+    };
     let reward = section.column("reward", schema);
     let duration = if section.has("duration") { section.column("duration", schema).map(Some) } else { Some(None) };
     let partition = if section.has("partition") { section.columns("partition", schema) } else { Some(Vec::new()) };
     let rates = read_rates(section);
-    let tiles = read_tiles(section, schema);
+    let places = read_places(section, schema);
     let calendar = read_calendar(section);
     let has_errors = flag(section, "errors");
     let has_changes = flag(section, "changes");
-    let offline = match (&rates, &tiles) {
-        (Some(rates), Some(tiles)) => read_offline(section, rates, tiles.as_ref()),
+    let offline = match (&rates, &places) {
+        _ if !loads => {
+            if section.has("offline") {
+                section.string("offline").map(|_| None)
+            } else {
+                Some(None)
+            }
+        }
+        (Some(rates), Some(places)) => read_offline(section, rates, places.map(|p| p.grid)),
         _ => None,
     };
-    if let (Some(calendar), Some(offline)) = (&calendar, &offline) {
+    if let (Some(calendar), Some(offline), true) = (&calendar, &offline, loads) {
         let wants = calendar.points().iter().any(|p| p.anchor == Anchor::Offline);
         match offline {
             None if wants => section.problem("change_points", "`to = \"offline\"` needs the option `offline`"),
@@ -156,7 +201,7 @@ pub fn read(section: &mut Section<'_>, relations: &Relations<'_>) -> Option<TdVa
             partition: partition?,
         },
         rates: rates?,
-        tiles: tiles?,
+        places: places?,
         calendar: calendar?,
         offline: offline?,
         has_errors: has_errors?,
@@ -227,17 +272,36 @@ fn read_rates(section: &mut Section<'_>) -> Option<Rates> {
     })
 }
 
-fn read_tiles(section: &mut Section<'_>, schema: &Schema) -> Option<Option<Tiles>> {
-    if !section.has("tile_size") {
-        for key in ["place", "next_place"] {
-            if section.has(key) {
-                section.problem(key, format!("`{key}` is for tiles, and there is no `tile_size`"));
-                return None;
-            }
-        }
-        return Some(None);
+/// With H3 a state is a place and has no key.
+fn no_columns(section: &mut Section<'_>, key: &'static str) -> Option<Vec<usize>> {
+    if section.has(key) {
+        section.problem(key, format!("with `h3` a state is its place alone: there is no `{key}`"));
+        return None;
     }
-    let size = number(section, "tile_size", None, |v| v > 0.0 && v.is_finite(), "above 0 and finite");
+    Some(Vec::new())
+}
+
+fn read_places(section: &mut Section<'_>, schema: &Schema) -> Option<Option<Places>> {
+    let grid = match (section.has("tile_size"), section.has("h3")) {
+        (false, false) => {
+            for key in ["place", "next_place"] {
+                if section.has(key) {
+                    let message = format!("`{key}` is for tiles or hexagons, and there is no `tile_size` and no `h3`");
+                    section.problem(key, message);
+                    return None;
+                }
+            }
+            return Some(None);
+        }
+        (true, true) => {
+            section.problem("h3", "places have tiles or hexagons: `tile_size` or `h3`, not both");
+            return None;
+        }
+        (true, false) => {
+            number(section, "tile_size", None, |v| v > 0.0 && v.is_finite(), "above 0 and finite").map(Grid::Tiles)
+        }
+        (false, true) => crate::h3::read(section).map(Grid::H3),
+    };
     let mut pair = |key: &'static str| {
         let columns = required_columns(section, key, schema)?;
         let Ok(pair) = <[usize; 2]>::try_from(columns) else {
@@ -247,7 +311,7 @@ fn read_tiles(section: &mut Section<'_>, schema: &Schema) -> Option<Option<Tiles
         Some(pair)
     };
     let (place, next_place) = (pair("place"), pair("next_place"));
-    Some(Some(Tiles { size: size?, place: place?, next_place: next_place? }))
+    Some(Some(Places { grid: grid?, place: place?, next_place: next_place? }))
 }
 
 fn read_calendar(section: &mut Section<'_>) -> Option<Calendar> {
@@ -302,12 +366,12 @@ fn read_point(section: &mut Section<'_>, points: &mut Vec<Point>) -> Option<()> 
     is_whole.then_some(())
 }
 
-fn read_offline(section: &mut Section<'_>, rates: &Rates, tiles: Option<&Tiles>) -> Option<Option<Arc<Artefact>>> {
+fn read_offline(section: &mut Section<'_>, rates: &Rates, grid: Option<Grid>) -> Option<Option<Arc<Artefact>>> {
     if !section.has("offline") {
         return Some(None);
     }
     let path = section.string("offline")?;
-    let fits = fits(tiles.map(|t| t.size), rates.gamma, rates.duration_unit_secs);
+    let fits = fits(grid, rates.gamma, rates.duration_unit_secs);
     match Artefact::load(std::path::Path::new(&path), &fits) {
         Ok(artefact) => Some(Some(Arc::new(artefact))),
         Err(message) => {
@@ -318,6 +382,19 @@ fn read_offline(section: &mut Section<'_>, rates: &Rates, tiles: Option<&Tiles>)
 }
 
 impl TdValue {
+    /// Of how many cells the value of a state is the mean.
+    pub fn width(&self) -> usize {
+        self.places.map_or(1, |places| places.grid.width())
+    }
+
+    /// The columns that are null where an episode ends.
+    pub fn ending(&self) -> &[usize] {
+        match &self.places {
+            Some(Places { grid: Grid::H3(_), next_place, .. }) => next_place,
+            _ => &self.transition.next_state,
+        }
+    }
+
     fn check(&self) -> Result<(), (&'static str, String)> {
         let column = |i: usize| &self.input.columns[i];
         let t = &self.transition;
@@ -337,9 +414,9 @@ impl TdValue {
         }
         let mut numbers = vec![("reward", t.reward)];
         numbers.extend(t.duration.map(|d| ("duration", d)));
-        if let Some(tiles) = &self.tiles {
-            numbers.extend(tiles.place.map(|c| ("place", c)));
-            numbers.extend(tiles.next_place.map(|c| ("next_place", c)));
+        if let Some(places) = &self.places {
+            numbers.extend(places.place.map(|c| ("place", c)));
+            numbers.extend(places.next_place.map(|c| ("next_place", c)));
         }
         for (key, i) in numbers {
             if !matches!(column(i).ty, Type::Float64 | Type::Int64) {
@@ -387,8 +464,12 @@ impl TdValue {
         if power > 0.0 {
             detail += &format!("; steps fall by power {power} to {least}");
         }
-        if let Some(Tiles { size, place, next_place }) = &self.tiles {
-            detail += &format!("; tiles of {size} at {} → {}", names(place), names(next_place));
+        if let Some(Places { grid, place, next_place }) = &self.places {
+            let what = match grid {
+                Grid::Tiles(size) => format!("tiles of {size}"),
+                Grid::H3(levels) => format!("h3 cells of {levels:?}"),
+            };
+            detail += &format!("; {what} at {} → {}", names(place), names(next_place));
         }
         if !self.calendar.points().is_empty() {
             detail += &format!("; local time UTC {:+} s", self.calendar.offset as f64 / 1e6);

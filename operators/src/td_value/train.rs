@@ -10,14 +10,16 @@ use std::collections::BTreeMap;
 use super::artefact::{Artefact, fits};
 use super::calendar::DAY;
 use super::fit::{Examples, Fit, Fitting, State};
+use super::options::Grid;
 use crate::dispatch::offline::{Offline, Recorded, spread};
-use crate::dispatch::tiles::{Coding, Place, TILED_CELLS, tile_name, tiles};
+use crate::dispatch::tiles::{Place, TILED_CELLS, tile_name, tiles};
+use crate::h3;
 
 /// How it is learned.
 #[derive(Clone, Copy, Debug)]
 pub struct Training {
-    /// The side of a tile, if there are tiles.
-    pub tile: Option<f64>,
+    /// What cells places have, if that of their key is not the only one.
+    pub grid: Option<Grid>,
     /// The discount of a unit of time.
     pub gamma: f64,
     /// The unit, in seconds.
@@ -28,6 +30,8 @@ pub struct Training {
     pub offset: i64,
     /// Whether a reward is spread over its duration and discounted there, as Xu's is.
     pub spread: bool,
+    /// How often the programming goes through the transitions of a slot, if some of them end in it.
+    pub sweeps: usize,
 }
 
 /// A recorded transition.
@@ -35,16 +39,18 @@ pub struct Training {
 pub struct Record {
     /// When it began.
     pub at: i64,
-    /// The name of the cell it began in.
+    /// The name of the cell it began in; with hexagons it does not count.
     pub from: String,
-    /// The name of the cell it ended in; `None` ends the episode.
+    /// The name of the cell it ended in; with hexagons anything. `None` ends the episode.
     pub to: Option<String>,
-    /// Where it began and ended: wanted with tiles.
+    /// Where it began and ended: wanted with tiles, and with hexagons, in degrees, latitude first.
     pub places: [(f64, f64); 2],
     /// What was earned.
     pub reward: f64,
     /// How long it took, in seconds.
     pub secs: f64,
+    /// As how long that is discounted, in seconds.
+    pub counted_secs: f64,
 }
 
 /// The history as far as it has been read.
@@ -87,20 +93,28 @@ impl Trainer {
         if !record.reward.is_finite() {
             return Err("bad_reward");
         }
-        if !(record.secs >= 0.0 && record.secs < 1e12) {
+        let is_duration = |secs: f64| (0.0..1e12).contains(&secs);
+        if !is_duration(record.secs) || !is_duration(record.counted_secs) {
             return Err("bad_duration");
         }
         let finest = self.network.iter().flat_map(|(fitting, _)| &fitting.sizes).copied().reduce(f64::min);
-        let sizes = [self.training.tile, finest];
-        let is_place =
-            |i: usize| sizes.iter().flatten().all(|s| tiles(*s, record.places[i].0, record.places[i].1).is_some());
+        let has_tiles = |size: f64, (x, y): (f64, f64)| tiles(size, x, y).is_some();
+        let is_place = |i: usize| {
+            let place = record.places[i];
+            let is_on_grid = match self.training.grid {
+                Some(Grid::Tiles(size)) => has_tiles(size, place),
+                Some(Grid::H3(levels)) => levels.cell(place.0, place.1).is_some(),
+                None => true,
+            };
+            is_on_grid && finest.is_none_or(|size| has_tiles(size, place))
+        };
         if !is_place(0) || (record.to.is_some() && !is_place(1)) {
             return Err("bad_place");
         }
         let slot_micros = i64::from(slot_secs) * 1_000_000;
         let begins = record.at.saturating_add(offset).rem_euclid(DAY);
         let ends = begins + (record.secs * 1e6) as i64;
-        let units = record.secs / unit_secs;
+        let units = record.counted_secs / unit_secs;
         let reward = if self.training.spread {
             spread(record.reward, gamma, libm::ceil(units).min(1e6) as u32)
         } else {
@@ -126,9 +140,9 @@ impl Trainer {
     /// What the history says by dynamic programming.
     pub fn learn(&self) -> Artefact {
         let slots = self.slots();
-        let coding = self.training.tile.map_or(Coding::Tabular, |size| Coding::Tiles { size });
-        let offline = Offline::learn(coding, self.numbers.len(), slots, &self.history);
-        let made = format!("dynamic programming; {}", self.how());
+        let (sweeps, width) = (self.training.sweeps, self.training.grid.map_or(1, |grid| grid.width()));
+        let offline = Offline::learn_in(sweeps, width, self.numbers.len(), slots, &self.history);
+        let made = format!("dynamic programming, {sweeps} sweeps; {}", self.how());
         self.artefact(made, |slot, cell| offline.cell(slot, cell).unwrap_or(f64::NAN))
     }
 
@@ -148,13 +162,13 @@ impl Trainer {
     }
 
     fn artefact(&self, made: String, value: impl Fn(u32, u32) -> f64) -> Artefact {
-        let Training { tile, gamma, unit_secs, slot_secs, .. } = self.training;
+        let Training { grid, gamma, unit_secs, slot_secs, .. } = self.training;
         let finite = |slot: u32, cell: u32| Some(value(slot, cell)).filter(|v| v.is_finite()).unwrap_or(f64::NAN);
         let values = (0..self.slots())
             .flat_map(|slot| self.numbers.values().map(move |cell| (slot, *cell)))
             .map(|(s, c)| finite(s, c));
         Artefact {
-            fits: fits(tile, gamma, unit_secs),
+            fits: fits(grid, gamma, unit_secs),
             made,
             slot: i64::from(slot_secs) * 1_000_000,
             slots: self.slots() as usize,
@@ -170,23 +184,32 @@ impl Trainer {
 
     /// Everything beside the history that changes the result.
     fn how(&self) -> String {
-        let Training { tile, gamma, unit_secs, slot_secs, offset, spread } = self.training;
+        let Training { grid, gamma, unit_secs, slot_secs, offset, spread, .. } = self.training;
         let rewards = if spread { "spread" } else { "whole" };
         format!(
             "{}; slots of {slot_secs} s, local time UTC {:+} s, rewards {rewards}",
-            fits(tile, gamma, unit_secs),
+            fits(grid, gamma, unit_secs),
             offset as f64 / 1e6
         )
     }
 
     fn place(&mut self, key: &str, (x, y): (f64, f64)) -> Place {
+        if let Some(Grid::H3(levels)) = self.training.grid {
+            let mut cells = [0; TILED_CELLS];
+            let finest = levels.cell(x, y).expect("it was looked at");
+            for (number, cell) in cells.iter_mut().zip(levels.with_parents(finest)) {
+                let (latitude, longitude) = h3::middle(cell);
+                *number = self.number(&cell.to_string());
+                self.points[*number as usize] = [latitude, longitude, 1.0];
+            }
+            return Place { cells };
+        }
         let mut cells = [self.number(key); TILED_CELLS];
         let [sum_x, sum_y, count] = &mut self.points[cells[0] as usize];
         (*sum_x, *sum_y, *count) = (*sum_x + x, *sum_y + y, *count + 1.0);
-        if let Some(tiles) = self.training.tile.and_then(|size| tiles(size, x, y)) {
-            for (cell, (x, y)) in cells[1..].iter_mut().zip(tiles) {
+        if let Some(Grid::Tiles(size)) = self.training.grid {
+            for (cell, (x, y)) in cells[1..].iter_mut().zip(tiles(size, x, y).into_iter().flatten()) {
                 *cell = self.number(&tile_name(x, y));
-                let size = self.training.tile.expect("there are tiles");
                 self.points[*cell as usize] = [x as f64 * size, y as f64 * size, 1.0];
             }
         }

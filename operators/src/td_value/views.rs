@@ -17,7 +17,7 @@ pub fn outputs(td: &TdValue) -> Vec<StepOutput> {
     };
 
     let mut columns = partition.clone();
-    match td.tiles {
+    match td.places {
         None => columns.extend(t.state.iter().map(column)),
         Some(_) => columns.push(own(("cell", Type::String))),
     }

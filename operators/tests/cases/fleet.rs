@@ -27,6 +27,37 @@ fn fleet_cell(random: &mut Random, schema: &Schema, column: usize) -> Value {
     }
 }
 
+/// As [`fleet_cell`], on the globe: places in few hexagons, or nowhere, and values of their cells.
+fn globe_cell(random: &mut Random, schema: &Schema, column: usize) -> Value {
+    let degrees = |random: &mut Random| random.of(&[0.0, 0.0, 0.01, 0.02, 0.05, 0.5]);
+    match (schema.columns[column].name.as_str(), random.below(16)) {
+        ("lat" | "lon", 0) => {
+            random.of(&[Value::Null, Value::Float(f64::NAN), Value::Float(91.0), Value::Float(-180.5)])
+        }
+        ("lat" | "lon", _) => Value::Float(degrees(random)),
+        ("cell", 1..) => {
+            let resolution = random.of(&[h3o::Resolution::Seven, h3o::Resolution::Six, h3o::Resolution::Four]);
+            let place = h3o::LatLng::new(degrees(random), degrees(random)).unwrap();
+            Value::Str(place.to_cell(resolution).to_string())
+        }
+        _ => fleet_cell(random, schema, column),
+    }
+}
+
+/// A case whose streams have `lat` and `lon` for `x` and `y`.
+fn globe(name: &'static str, operator: &str, options: &str, streams: &[&[(&'static str, Type)]]) -> Case {
+    let degrees = |(name, ty): &(&'static str, Type)| match *name {
+        "x" => ("lat", *ty),
+        "y" => ("lon", *ty),
+        other => (other, *ty),
+    };
+    let streams: Vec<Vec<(&str, Type)>> = streams.iter().map(|columns| columns.iter().map(degrees).collect()).collect();
+    let streams: Vec<&[(&str, Type)]> = streams.iter().map(Vec::as_slice).collect();
+    let mut case = fleet(name, operator, options, &streams);
+    case.inputs.iter_mut().for_each(|input| input.cell = globe_cell);
+    case
+}
+
 /// A step over the streams of a fleet; which of them it reads it says itself.
 fn fleet(name: &'static str, operator: &str, options: &str, streams: &[&[(&str, Type)]]) -> Case {
     let mut schemas: Vec<Schema> = streams.iter().map(|columns| schema(columns, &[], true)).collect();
@@ -96,6 +127,18 @@ fn dispatch() {
     far_sighted("dispatch by cities", "market = \"city\"");
     near_sighted("dispatch that forgets at once", "policy = \"nearest\"\nkeep_secs = 0.000001");
     far_sighted("dispatch that forgets", "market = \"city\"\nkeep_secs = 0.00002");
+    let hexagonal = |name, options: &str| {
+        let options = format!(
+            "drivers = \"a\"\norders = \"b\"\nvalues_input = \"c\"\ndriver = \"driver\"\ndriver_event = \"event\"\n\
+             driver_lat = \"lat\"\ndriver_lon = \"lon\"\norder = \"order\"\norder_event = \"event\"\n\
+             pickup_lat = \"lat\"\npickup_lon = \"lon\"\ndestination_lat = \"lat\"\ndestination_lon = \"lon\"\n\
+             latitude = 0.0\nreward = \"reward\"\ntrip_secs = \"secs\"\npatience_secs = \"patience\"\n\
+             round_secs = 0.000004\nradius_m = 3000.0\n{options}"
+        );
+        check(&globe(name, "dispatch", &options, &[FLEET_DRIVERS, FLEET_ORDERS, FLEET_VALUES]), 0..25);
+    };
+    hexagonal("dispatch by hexagons", "h3 = [7, 6, 4]\nvalues_initial = 0.5");
+    hexagonal("dispatch by hexagons of cities", "h3 = 7\nmarket = \"city\"");
     near_sighted(
         "dispatch by a curve",
         "policy = \"myopic\"\nreward = \"reward\"\ncompletion = \"curve\"\ncancel_at_m = [10, 60.0, 350]\n\
@@ -116,4 +159,17 @@ fn reposition() {
     moving("reposition of an aware fleet", "fleet_aware = true\ntemperature = 0.3\nseed = 7\nnearest = 2");
     moving("reposition by tiles", "tile_size = 100.0\nvalues_initial = 0.5");
     moving("reposition by cities", "market = [\"city\"]");
+    let hexagonal = |name, options: &str| {
+        let options = format!(
+            "cells = \"a\"\ndrivers = \"b\"\nvalues_input = \"c\"\ncell_lat = \"lat\"\ncell_lon = \"lon\"\nlatitude = 0.0\n\
+             cell_demand = \"demand\"\ndriver = \"driver\"\ndriver_event = \"event\"\ndriver_lat = \"lat\"\n\
+             driver_lon = \"lon\"\nevery_secs = 0.000004\nidle_secs = 0.00001\n{options}"
+        );
+        check(&globe(name, "reposition", &options, &[FLEET_CELLS, FLEET_DRIVERS, FLEET_VALUES]), 0..25);
+    };
+    hexagonal("reposition by hexagons", "h3 = [7, 6, 4]\nvalues_initial = 0.5");
+    hexagonal(
+        "reposition by near hexagons of an aware fleet",
+        "h3 = [7, 6]\nrings = 1\nfleet_aware = true\nmarket = \"city\"",
+    );
 }
