@@ -19,6 +19,7 @@ mod metrics;
 mod page;
 mod params;
 mod problem;
+mod query;
 mod read;
 mod router;
 mod routes;
@@ -40,6 +41,7 @@ pub use cells::parse_key;
 pub use manual::{manual, openapi};
 pub use metrics::{METRICS, MetricDef};
 pub use problem::{CODES, Code};
+pub use query::run_query;
 pub use routes::{Param, ROUTES, Route};
 pub use views::{CURSOR_HEADER, EPOCH_HEADER};
 
@@ -56,6 +58,18 @@ pub struct Options {
     pub pushes_max: usize,
     /// Subscriptions at once; more are refused.
     pub subscribers_max: usize,
+    /// What answers SQL; `None`: nothing does.
+    pub queries: Option<engine::query::Runner>,
+    /// Queries that run at once; more wait. Each has a thread of its own.
+    pub queries_max: usize,
+    /// Rows of an answer. A query with more is refused.
+    pub query_rows_max: usize,
+    /// Bytes of an answer. A query with more is refused.
+    pub query_bytes_max: usize,
+    /// Bytes of the rows a query gathers to sort, group or join them.
+    pub query_memory_bytes_max: usize,
+    /// How long a query may take.
+    pub query_timeout: Duration,
     /// Rows a page may look at when its filter lets few pass.
     pub rows_read_max: usize,
     /// How long a body may take to arrive, and a request may wait for its turn.
@@ -80,6 +94,12 @@ impl Default for Options {
             scans_max: 64,
             pushes_max: 384,
             subscribers_max: 1024,
+            queries: None,
+            queries_max: 4,
+            query_rows_max: 100_000,
+            query_bytes_max: 64 << 20,
+            query_memory_bytes_max: 256 << 20,
+            query_timeout: Duration::from_secs(30),
             rows_read_max: 1_000_000,
             request_timeout: Duration::from_secs(30),
             push_timeout: Duration::from_secs(60),

@@ -39,6 +39,8 @@ const SUBSCRIBERS: MetricDef = MetricDef {
 };
 const CONNECTIONS: MetricDef =
     MetricDef { name: "thalweg_http_connections", kind: "gauge", labels: &[], help: "Open connections." };
+const QUERIES: MetricDef =
+    MetricDef { name: "thalweg_queries", kind: "gauge", labels: &[], help: "SQL queries under way." };
 const READY: MetricDef = MetricDef {
     name: "thalweg_ready",
     kind: "gauge",
@@ -53,7 +55,7 @@ const TOKENS_BROKEN: MetricDef = MetricDef {
 };
 
 /// Every metric of the API.
-pub const METRICS: &[MetricDef] = &[REQUESTS, SECONDS, SUBSCRIBERS, CONNECTIONS, READY, TOKENS_BROKEN];
+pub const METRICS: &[MetricDef] = &[REQUESTS, SECONDS, SUBSCRIBERS, CONNECTIONS, QUERIES, READY, TOKENS_BROKEN];
 
 /// The metrics as they are counted.
 #[derive(Clone, Debug)]
@@ -62,6 +64,7 @@ pub(crate) struct Metrics {
     seconds: HistogramVec,
     pub(crate) subscribers: IntGaugeVec,
     pub(crate) connections: IntGauge,
+    pub(crate) queries: IntGauge,
     pub(crate) ready: IntGauge,
     pub(crate) tokens_broken: IntGauge,
     /// The point lookup's own, looked up once: it is served at the speed of the machine.
@@ -78,6 +81,8 @@ impl Metrics {
             HistogramVec::new(HistogramOpts::new(SECONDS.name, SECONDS.help).buckets(buckets), SECONDS.labels)?;
         let subscribers = IntGaugeVec::new(Opts::new(SUBSCRIBERS.name, SUBSCRIBERS.help), SUBSCRIBERS.labels)?;
         let connections = IntGauge::with_opts(Opts::new(CONNECTIONS.name, CONNECTIONS.help))?;
+        let queries = IntGauge::with_opts(Opts::new(QUERIES.name, QUERIES.help))?;
+        registry.register(Box::new(queries.clone()))?;
         let ready = IntGauge::with_opts(Opts::new(READY.name, READY.help))?;
         let tokens_broken = IntGauge::with_opts(Opts::new(TOKENS_BROKEN.name, TOKENS_BROKEN.help))?;
         registry.register(Box::new(ready.clone()))?;
@@ -93,6 +98,7 @@ impl Metrics {
             seconds,
             subscribers,
             connections,
+            queries,
             ready,
             tokens_broken,
         })

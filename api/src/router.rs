@@ -19,7 +19,7 @@ use crate::control::{self, Control};
 use crate::problem::{METHOD_NOT_ALLOWED, NO_SUCH_ROUTE, Problem, suggestion};
 use crate::read::Read;
 use crate::routes::{self as r, ROUTES, Route};
-use crate::{changes, dashboard, ingest, manual, views};
+use crate::{changes, dashboard, ingest, manual, query, views};
 
 /// Answers requests of those who may ask: by the routes, and what is asked most, the newest row of a key, before them. Routing, with the boxes
 /// and layers it takes, costs as much as such a lookup.
@@ -77,6 +77,7 @@ pub(crate) fn read_side(read: &Arc<Read>) -> Router {
         on(&r::SCAN, get(views::scan)),
         on(&r::CHANGES, get(changes::subscribe)),
         on(&r::READ, get(views::several)),
+        on(&r::QUERY, post(query::query)),
         on(&r::FAULTS, get(views::faults)),
         on(&r::FAULTS_SUMMARY, get(views::faults_summary)),
         on(&r::EPOCH, get(control::epoch)),
@@ -142,8 +143,9 @@ async fn no_such_route(method: Method, uri: Uri) -> Problem {
 async fn method_not_allowed(method: Method, uri: Uri) -> Response {
     let path = uri.path();
     let mut response = Problem::new(METHOD_NOT_ALLOWED, format!("{path} does not take {method}")).into_response();
-    let posts =
-        (path.starts_with("/v1/sources/") && path.ends_with("/records")) || path.starts_with("/v1/checkpoints/");
+    let posts = (path.starts_with("/v1/sources/") && path.ends_with("/records"))
+        || path.starts_with("/v1/checkpoints/")
+        || path == r::QUERY.path;
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(if posts { "POST" } else { "GET, HEAD" }));
     response
 }

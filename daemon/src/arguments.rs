@@ -31,6 +31,8 @@ pub enum Command {
     Get(Get),
     /// Print a committed view in key order, one JSON object a line: two runs are equal when their dumps are.
     Dump(View),
+    /// Answer an SQL query over the views of a running daemon or a stopped store.
+    Sql(Sql),
     /// Print a view's changes as they happen.
     Tail(Tail),
     /// Print the records that could not be processed.
@@ -223,6 +225,52 @@ pub struct Get {
     /// The key's cells, in key order.
     #[arg(required = true)]
     pub key: Vec<String>,
+}
+
+/// `thalweg sql`.
+#[derive(Debug, Args)]
+#[command(after_long_help = SQL_HELP)]
+pub struct Sql {
+    /// Where from.
+    #[command(flatten)]
+    pub store: From,
+    /// As of this epoch instead of the newest.
+    #[arg(long)]
+    pub as_of: Option<u64>,
+    /// How to print the rows.
+    #[arg(long, value_enum, default_value = "ndjson")]
+    pub format: RowFormat,
+    /// The query: one SELECT, WITH, VALUES or EXPLAIN.
+    pub query: String,
+}
+
+const SQL_HELP: &str = "\
+Tables are the views by their names, as `thalweg views` lists them; `SELECT * FROM information_schema.columns` lists their
+columns. Names are case-sensitive. The answer is whole or refused: at most 100000 rows, 64 MiB and 30 seconds.";
+
+/// How `sql` prints rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RowFormat {
+    /// One JSON object a line.
+    Ndjson,
+    /// One JSON object with the epoch, the columns and the rows.
+    Json,
+    /// CSV with a header line.
+    Csv,
+    /// An Arrow IPC stream.
+    Arrow,
+}
+
+impl RowFormat {
+    /// Its media type.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            RowFormat::Ndjson => "application/x-ndjson",
+            RowFormat::Json => "application/json",
+            RowFormat::Csv => "text/csv",
+            RowFormat::Arrow => "application/vnd.apache.arrow.stream",
+        }
+    }
 }
 
 /// `thalweg tail`.

@@ -1,4 +1,4 @@
-//! The commands that ask a running daemon: `views`, `get`, `dump`, `tail`, `faults` over HTTP.
+//! The commands that ask a running daemon: `views`, `get`, `dump`, `sql`, `tail`, `faults` over HTTP.
 //!
 //! What is printed for a view is the same, byte for byte, as [`crate::offline`] prints from a stopped daemon's store.
 
@@ -143,6 +143,17 @@ pub fn checkpoint(client: &Client, name: &str) -> Result<Epoch, Error> {
     let answer = response.body_mut().read_to_vec().map_err(|e| client.broken(e))?;
     let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
     Ok(answer["epoch"].as_u64().unwrap_or_default())
+}
+
+/// `thalweg sql QUERY`: the answer of an SQL query, in a format by its media type.
+pub fn sql(client: &Client, query: &str, as_of: Option<Epoch>, accept: &str, out: &mut dyn Write) -> Result<(), Error> {
+    let as_of = as_of.map(|e| format!("?as_of={e}")).unwrap_or_default();
+    let request = client.agent.post(format!("{}/v1/query{as_of}", client.base));
+    let request = client.with_token(request).header("accept", accept).header("content-type", "application/sql");
+    let mut response = client.unless_refused(request.send(query))?;
+    let mut body = Vec::new();
+    io::Read::read_to_end(&mut response.body_mut().as_reader(), &mut body).map_err(|e| client.broken(e))?;
+    Ok(out.write_all(&body)?)
 }
 
 /// Where a tail begins.

@@ -78,6 +78,11 @@ fn main() -> ExitCode {
             |daemon, out| client::dump(daemon, &a.view, a.as_of, out).map(drop),
             |data, out| offline::dump(data, &a.view, a.as_of, out).map(drop),
         ),
+        Command::Sql(a) => read(
+            &a.store,
+            |daemon, out| client::sql(daemon, &a.query, a.as_of, a.format.media_type(), out),
+            |data, out| offline::sql(data, &a.query, a.as_of, a.format.media_type(), out),
+        ),
         Command::Tail(a) => tail(&a),
         Command::Faults(a) => read(
             &a.store,

@@ -58,7 +58,7 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
             tracing::info!(%address, "serving http://{address}");
         }
         let handle = handle.clone();
-        let options = api::Options { tokens, ..api::Options::default() };
+        let options = api::Options { tokens, queries: Some(operators::query::run), ..api::Options::default() };
         runtime.spawn(async move {
             let shutdown = async {
                 let _ = closed.await;
