@@ -24,11 +24,12 @@ mod read;
 mod router;
 mod routes;
 mod server;
+mod tls;
 #[cfg(test)]
 mod tests;
 mod views;
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,7 @@ pub use metrics::{METRICS, MetricDef};
 pub use problem::{CODES, Code};
 pub use query::run_query;
 pub use routes::{Param, ROUTES, Route};
+pub use tls::Tls;
 pub use views::{CURSOR_HEADER, EPOCH_HEADER};
 
 /// How much the server takes on, and for how long.
@@ -78,10 +80,14 @@ pub struct Options {
     pub push_timeout: Duration,
     /// How long a connection may take to send a request's head, or stay idle.
     pub idle_timeout: Duration,
+    /// How long a TLS handshake may take.
+    pub handshake_timeout: Duration,
     /// How often a quiet subscription is sent something.
     pub heartbeat: Duration,
     /// How long requests under way may take to end once the server is ending.
     pub drain: Duration,
+    /// With which certificate; `None`: connections are not encrypted.
+    pub tls: Option<Arc<Tls>>,
     /// Who may ask; `None`: everyone who reaches the port.
     pub tokens: Option<Arc<Tokens>>,
 }
@@ -104,8 +110,10 @@ impl Default for Options {
             request_timeout: Duration::from_secs(30),
             push_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(75),
+            handshake_timeout: Duration::from_secs(10),
             heartbeat: Duration::from_secs(10),
             drain: Duration::from_secs(3),
+            tls: None,
             tokens: None,
         }
     }
@@ -124,7 +132,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let metrics = metrics::Metrics::register(&handle.metrics().registry).map_err(io::Error::other)?;
     let connections = metrics.connections.clone();
-    let tokens_broken = metrics.tokens_broken.clone();
+    let (tokens_broken, tls_broken) = (metrics.tokens_broken.clone(), metrics.tls_broken.clone());
     let (closing, closed) = watch::channel(false);
     let read = read::Read::new(handle.store().clone(), metrics, closed, options.clone()).map_err(io::Error::other)?;
     let read = Arc::new(read);
@@ -133,11 +141,21 @@ pub async fn serve(
         Arc::new(control::Control { handle, read: Arc::clone(&read), pushes, checkpoints: Semaphore::new(1) });
     let routes = router::read_side(&read).merge(router::control_side(&control));
     let served = server::run(listener, router::Service::new(read, routes), shutdown, closing, connections, &options);
-    match &options.tokens {
-        None => served.await,
-        Some(tokens) => tokio::select! {
-            result = served => result,
-            never = tokens.follow(&tokens_broken) => match never {},
-        },
+    let tokens = async {
+        match &options.tokens {
+            Some(tokens) => tokens.follow(&tokens_broken).await,
+            None => pending().await,
+        }
+    };
+    let tls = async {
+        match &options.tls {
+            Some(tls) => tls.follow(&tls_broken).await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        result = served => result,
+        never = tokens => match never {},
+        never = tls => match never {},
     }
 }

@@ -35,6 +35,7 @@ codes! {
     BAD_PAYLOAD "bad_payload" 400 "The body as a whole cannot be read; no record of it was taken."
     BAD_SQL "bad_sql" 400 "The text is no query that is answered: it cannot be read, is not one `SELECT`, `WITH`, `VALUES` or `EXPLAIN`, or names what is not there."
     BAD_IDEMPOTENCY_KEY "bad_idempotency_key" 400 "`Idempotency-Key` is not 1 to 255 visible ASCII characters."
+    TLS_REQUIRED "tls_required" 400 "The port speaks TLS and the request came without: ask at `https://`."
     UNAUTHENTICATED "unauthenticated" 401 "The daemon has tokens and the request has none of them: it needs `Authorization: Bearer TOKEN`."
     FORBIDDEN "forbidden" 403 "The token's role may not do this; the message names the role that may."
     NO_SUCH_ROUTE "no_such_route" 404 "Nothing is served at this path; `GET /` lists what is."
@@ -77,6 +78,11 @@ impl Problem {
         Problem { code, message: message.into(), log: None }
     }
 
+    /// The answer's body.
+    pub(crate) fn body(&self) -> String {
+        serde_json::json!({"code": self.code.name, "status": self.code.status, "message": self.message}).to_string()
+    }
+
     /// A broken invariant: the text is for the log alone.
     pub(crate) fn internal(log: impl std::fmt::Display) -> Problem {
         Problem {
@@ -112,9 +118,9 @@ impl IntoResponse for Problem {
         if let Some(log) = &self.log {
             tracing::error!(code = self.code.name, "{log}");
         }
-        let body = serde_json::json!({"code": self.code.name, "status": self.code.status, "message": self.message});
+        let body = self.body();
         let status = StatusCode::from_u16(self.code.status).expect("a status of the list");
-        let mut response = (status, body.to_string()).into_response();
+        let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.code.status == 503 {

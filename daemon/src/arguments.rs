@@ -117,6 +117,12 @@ pub struct Run {
     /// The file of tokens a request needs one of, `name role sha256:HEX` a line; read again when it changes.
     #[arg(long)]
     pub tokens: Option<PathBuf>,
+    /// Encrypt connections: the certificate and those that vouch for it, PEM; read again when it changes.
+    #[arg(long, requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, PEM, not encrypted; read again when it changes.
+    #[arg(long, requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// Serve everyone who reaches an address that is not of this machine alone.
     #[arg(long, conflicts_with = "tokens")]
     pub listen_without_auth: bool,
@@ -164,12 +170,23 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where a reading command reads. A daemon that needs a token is sent the one in THALWEG_TOKEN.
+/// A running daemon. One that needs a token is sent the one in THALWEG_TOKEN.
 #[derive(Debug, Args)]
-pub struct From {
+pub struct Server {
     /// A running daemon.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     pub url: String,
+    /// The certificates that vouch for an https daemon, PEM, instead of those browsers trust.
+    #[arg(long)]
+    pub ca: Option<PathBuf>,
+}
+
+/// Where a reading command reads.
+#[derive(Debug, Args)]
+pub struct From {
+    /// A running daemon.
+    #[command(flatten)]
+    pub server: Server,
     /// The store of a stopped daemon instead.
     #[arg(long)]
     pub data: Option<PathBuf>,
@@ -277,8 +294,8 @@ impl RowFormat {
 #[derive(Debug, Args)]
 pub struct Tail {
     /// A running daemon.
-    #[arg(long, default_value = "http://127.0.0.1:8080")]
-    pub url: String,
+    #[command(flatten)]
+    pub server: Server,
     /// Go on after this change (`epoch:seq`).
     #[arg(long)]
     pub after: Option<String>,
@@ -306,8 +323,8 @@ pub struct Checkpoint {
     /// What it shall be called: the copy is the folder `checkpoints/NAME` of the store.
     pub name: String,
     /// The running daemon.
-    #[arg(long, default_value = "http://127.0.0.1:8080")]
-    pub url: String,
+    #[command(flatten)]
+    pub server: Server,
 }
 
 /// `thalweg restore`.
