@@ -11,11 +11,13 @@ mod changes;
 mod control;
 mod cursor;
 mod dashboard;
+mod docs;
 mod filter;
 mod format;
 mod ingest;
 mod manual;
 mod metrics;
+mod openapi;
 mod page;
 mod params;
 mod problem;
@@ -24,9 +26,9 @@ mod read;
 mod router;
 mod routes;
 mod server;
-mod tls;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod views;
 
 use std::future::{Future, pending};
@@ -39,8 +41,9 @@ use tokio::sync::{Semaphore, watch};
 
 pub use auth::{Role, Tokens, token, token_line};
 pub use cells::parse_key;
-pub use manual::{manual, openapi};
+pub use manual::manual;
 pub use metrics::{METRICS, MetricDef};
+pub use openapi::openapi;
 pub use problem::{CODES, Code};
 pub use query::run_query;
 pub use routes::{Param, ROUTES, Route};

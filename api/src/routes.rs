@@ -68,6 +68,9 @@ routes! {
     DASHBOARD "GET" "/dashboard/{file}" READ_ROLE "The files the dashboard is made of."
         "Scripts, styles and an icon, with a `Content-Security-Policy` that lets the page speak to this server alone."
         [] [NO_SUCH_ROUTE, BAD_PARAMETER]
+    DOCS "GET" "/docs" READ_ROLE "This API's manual, for a browser."
+        "Made from the same lists as the OpenAPI document; without scripts, and with the dashboard's `Content-Security-Policy`."
+        [] []
     PIPELINES "GET" "/v1/pipelines" READ_ROLE "The pipeline that runs."
         "`{\"pipelines\": [{name, fingerprint, sources, steps, text, mermaid}]}`: its sources and steps with what they read and maintain, and the plan as text and as a Mermaid graph."
         [] []
