@@ -2,7 +2,7 @@
 //!
 //! A token is 256 random bits, so its plain SHA-256 gives nothing away and needs neither salt nor stretching. The gate
 //! stands before the routes and before the point lookup: what it refuses reaches no handler, not even those that say
-//! that nothing is there. Not here: TLS. A token on an unencrypted line is read by whoever reads the line.
+//! that nothing is there. A token on an unencrypted line is read by whoever reads the line: see `tls.rs`.
 
 use std::convert::Infallible;
 use std::fmt;

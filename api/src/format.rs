@@ -95,13 +95,24 @@ pub(crate) fn write_json(
 /// Rows as CSV with a header line.
 pub(crate) fn csv(schema: &Schema, rows: &RecordBatch) -> Vec<u8> {
     let mut out = Vec::new();
+    csv_header(&mut out, schema);
+    csv_rows(&mut out, schema, rows);
+    out
+}
+
+/// Appends the header line of a CSV.
+pub(crate) fn csv_header(out: &mut Vec<u8>, schema: &Schema) {
     for (i, column) in schema.columns.iter().enumerate() {
         if i > 0 {
             out.push(b',');
         }
-        write_field(&mut out, &column.name);
+        write_field(out, &column.name);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the lines of rows.
+pub(crate) fn csv_rows(out: &mut Vec<u8>, schema: &Schema, rows: &RecordBatch) {
     let mut cell = Vec::new();
     for row in 0..rows.num_rows() {
         for i in 0..schema.columns.len() {
@@ -110,7 +121,7 @@ pub(crate) fn csv(schema: &Schema, rows: &RecordBatch) -> Vec<u8> {
             }
             match Value::at(rows.column(i), row) {
                 Value::Null => {}
-                Value::Str(text) => write_field(&mut out, &text),
+                Value::Str(text) => write_field(out, &text),
                 Value::Time(t) => out.extend_from_slice(json::rfc3339(t).as_bytes()),
                 other => {
                     cell.clear();
@@ -122,7 +133,6 @@ pub(crate) fn csv(schema: &Schema, rows: &RecordBatch) -> Vec<u8> {
         }
         out.extend_from_slice(b"\r\n");
     }
-    out
 }
 
 fn write_field(out: &mut Vec<u8>, text: &str) {

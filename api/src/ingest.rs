@@ -1,11 +1,13 @@
 //! Taking records: a body by its content type, handed to the engine, answered when it is durable.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use engine::{Push, PushError, PushFormat};
 use http_body_util::LengthLimitError;
 
@@ -56,12 +58,8 @@ pub(crate) async fn push(
     let Ok(_permit) = tokio::time::timeout(limits.request_timeout, control.pushes.acquire()).await else {
         return Err(Problem::new(BUSY, "too many pushes at once"));
     };
-    let body =
-        match tokio::time::timeout(limits.request_timeout, axum::body::to_bytes(body, limits.body_bytes_max)).await {
-            Err(_) => return Err(Problem::new(REQUEST_TIMEOUT, "the body did not arrive in time")),
-            Ok(Err(error)) => return Err(unread(error, limits.body_bytes_max)),
-            Ok(Ok(bytes)) => bytes,
-        };
+    let too_large = || too_large(limits.body_bytes_max);
+    let body = read_body(body, limits.body_bytes_max, limits.request_timeout, too_large).await?;
     let (format, payload) = match kind {
         Kind::Ndjson => (PushFormat::Ndjson, body.to_vec()),
         Kind::Arrow => (PushFormat::Arrow, body.to_vec()),
@@ -86,13 +84,37 @@ pub(crate) async fn push(
     }
 }
 
+/// The whole of a body, if it arrives in time and is not longer than the limit.
+pub(crate) async fn read_body(
+    body: Body,
+    bytes_max: usize,
+    within: Duration,
+    too_large: impl Fn() -> Problem,
+) -> Result<Bytes, Problem> {
+    match tokio::time::timeout(within, axum::body::to_bytes(body, bytes_max)).await {
+        Err(_) => Err(Problem::new(REQUEST_TIMEOUT, "the body did not arrive in time")),
+        Ok(Err(error)) => Err(match error.into_inner().is::<LengthLimitError>() {
+            true => too_large(),
+            false => Problem::new(BAD_PAYLOAD, "the body ended before it was whole"),
+        }),
+        Ok(Ok(bytes)) => Ok(bytes),
+    }
+}
+
+/// Refuses a body that is compressed.
+pub(crate) fn refuse_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(encoding) if encoding != "identity" => {
+            let message = "bodies are taken uncompressed: `Content-Encoding` may only be `identity`";
+            Err(Problem::new(UNSUPPORTED_MEDIA_TYPE, message))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn kind(headers: &HeaderMap) -> Result<Kind, Problem> {
     let unsupported = |message| Err(Problem::new(UNSUPPORTED_MEDIA_TYPE, message));
-    if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
-        && encoding != "identity"
-    {
-        return unsupported("bodies are taken uncompressed: `Content-Encoding` may only be `identity`".to_owned());
-    }
+    refuse_encoding(headers)?;
     let known: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
     let Some(given) = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()) else {
         return unsupported(format!("`Content-Type` says how the records are encoded: {}", known.join(", ")));
@@ -112,13 +134,6 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         }
         _ => Err(Problem::new(BAD_IDEMPOTENCY_KEY, "`Idempotency-Key` is 1 to 255 visible ASCII characters")),
     }
-}
-
-fn unread(error: axum::Error, limit: usize) -> Problem {
-    if error.into_inner().is::<LengthLimitError>() {
-        return too_large(limit);
-    }
-    Problem::new(BAD_PAYLOAD, "the body ended before it was whole")
 }
 
 fn too_large(limit: usize) -> Problem {

@@ -11,23 +11,27 @@ mod changes;
 mod control;
 mod cursor;
 mod dashboard;
+mod docs;
 mod filter;
 mod format;
 mod ingest;
 mod manual;
 mod metrics;
+mod openapi;
 mod page;
 mod params;
 mod problem;
+mod query;
 mod read;
 mod router;
 mod routes;
 mod server;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod views;
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,10 +41,13 @@ use tokio::sync::{Semaphore, watch};
 
 pub use auth::{Role, Tokens, token, token_line};
 pub use cells::parse_key;
-pub use manual::{manual, openapi};
+pub use manual::manual;
 pub use metrics::{METRICS, MetricDef};
+pub use openapi::openapi;
 pub use problem::{CODES, Code};
+pub use query::run_query;
 pub use routes::{Param, ROUTES, Route};
+pub use tls::Tls;
 pub use views::{CURSOR_HEADER, EPOCH_HEADER};
 
 /// How much the server takes on, and for how long.
@@ -56,6 +63,18 @@ pub struct Options {
     pub pushes_max: usize,
     /// Subscriptions at once; more are refused.
     pub subscribers_max: usize,
+    /// What answers SQL; `None`: nothing does.
+    pub queries: Option<engine::query::Runner>,
+    /// Queries that run at once; more wait. Each has a thread of its own.
+    pub queries_max: usize,
+    /// Rows of an answer. A query with more is refused.
+    pub query_rows_max: usize,
+    /// Bytes of an answer. A query with more is refused.
+    pub query_bytes_max: usize,
+    /// Bytes of the rows a query gathers to sort, group or join them.
+    pub query_memory_bytes_max: usize,
+    /// How long a query may take.
+    pub query_timeout: Duration,
     /// Rows a page may look at when its filter lets few pass.
     pub rows_read_max: usize,
     /// How long a body may take to arrive, and a request may wait for its turn.
@@ -64,10 +83,14 @@ pub struct Options {
     pub push_timeout: Duration,
     /// How long a connection may take to send a request's head, or stay idle.
     pub idle_timeout: Duration,
+    /// How long a TLS handshake may take.
+    pub handshake_timeout: Duration,
     /// How often a quiet subscription is sent something.
     pub heartbeat: Duration,
     /// How long requests under way may take to end once the server is ending.
     pub drain: Duration,
+    /// With which certificate; `None`: connections are not encrypted.
+    pub tls: Option<Arc<Tls>>,
     /// Who may ask; `None`: everyone who reaches the port.
     pub tokens: Option<Arc<Tokens>>,
 }
@@ -80,12 +103,20 @@ impl Default for Options {
             scans_max: 64,
             pushes_max: 384,
             subscribers_max: 1024,
+            queries: None,
+            queries_max: 4,
+            query_rows_max: 100_000,
+            query_bytes_max: 64 << 20,
+            query_memory_bytes_max: 256 << 20,
+            query_timeout: Duration::from_secs(30),
             rows_read_max: 1_000_000,
             request_timeout: Duration::from_secs(30),
             push_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(75),
+            handshake_timeout: Duration::from_secs(10),
             heartbeat: Duration::from_secs(10),
             drain: Duration::from_secs(3),
+            tls: None,
             tokens: None,
         }
     }
@@ -104,7 +135,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let metrics = metrics::Metrics::register(&handle.metrics().registry).map_err(io::Error::other)?;
     let connections = metrics.connections.clone();
-    let tokens_broken = metrics.tokens_broken.clone();
+    let (tokens_broken, tls_broken) = (metrics.tokens_broken.clone(), metrics.tls_broken.clone());
     let (closing, closed) = watch::channel(false);
     let read = read::Read::new(handle.store().clone(), metrics, closed, options.clone()).map_err(io::Error::other)?;
     let read = Arc::new(read);
@@ -113,11 +144,21 @@ pub async fn serve(
         Arc::new(control::Control { handle, read: Arc::clone(&read), pushes, checkpoints: Semaphore::new(1) });
     let routes = router::read_side(&read).merge(router::control_side(&control));
     let served = server::run(listener, router::Service::new(read, routes), shutdown, closing, connections, &options);
-    match &options.tokens {
-        None => served.await,
-        Some(tokens) => tokio::select! {
-            result = served => result,
-            never = tokens.follow(&tokens_broken) => match never {},
-        },
+    let tokens = async {
+        match &options.tokens {
+            Some(tokens) => tokens.follow(&tokens_broken).await,
+            None => pending().await,
+        }
+    };
+    let tls = async {
+        match &options.tls {
+            Some(tls) => tls.follow(&tls_broken).await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        result = served => result,
+        never = tokens => match never {},
+        never = tls => match never {},
     }
 }

@@ -1,15 +1,10 @@
-//! The manual and the OpenAPI document, made from the lists of routes, codes and metrics.
-
-use serde_json::{Map, Value, json};
+//! The manual, made from the lists of routes, codes and metrics.
 
 use crate::auth::Role;
 use crate::format::FORMATS;
 use crate::metrics::METRICS;
-use crate::problem::{CODES, Code, FORBIDDEN, UNAUTHENTICATED};
-use crate::routes::{PUSH, ROUTES, Route};
-
-/// What OpenAPI calls the way tokens come.
-const BEARER: &str = "bearer";
+use crate::problem::CODES;
+use crate::routes::ROUTES;
 
 /// The manual of the API, in Markdown: what `docs/api.md` holds.
 pub fn manual() -> String {
@@ -70,72 +65,4 @@ pub fn manual() -> String {
         text.push_str(&format!("| `{}` | {} | {} | {} |\n", metric.name, metric.kind, labels.join(", "), metric.help));
     }
     text
-}
-
-/// The API as an OpenAPI 3.1 document: what `GET /openapi.json` answers and `docs/openapi.json` holds.
-pub fn openapi() -> Value {
-    let mut paths = Map::new();
-    for route in ROUTES {
-        let path = route.path.replace("{*", "{");
-        paths.insert(path.clone(), json!({ route.method.to_ascii_lowercase(): operation(route, &path) }));
-    }
-    json!({
-        "openapi": "3.1.0",
-        "info": {"title": "Thalweg", "version": env!("CARGO_PKG_VERSION")},
-        "paths": paths,
-        "components": {
-            "securitySchemes": {BEARER: {
-                "type": "http",
-                "scheme": "bearer",
-                "description": "Needed where the daemon was given tokens (`--tokens`).",
-            }},
-            "schemas": {"Problem": {
-            "type": "object",
-            "required": ["code", "status", "message"],
-            "properties": {
-                "code": {"type": "string", "enum": CODES.iter().map(|c| c.name).collect::<Vec<_>>()},
-                "status": {"type": "integer"},
-                "message": {"type": "string"},
-            },
-        }}},
-    })
-}
-
-fn operation(route: &Route, path: &str) -> Value {
-    let mut parameters: Vec<Value> = path
-        .split('{')
-        .skip(1)
-        .map(|p| json!({"name": p.split('}').next(), "in": "path", "required": true, "schema": {"type": "string"}}))
-        .collect();
-    parameters.extend(
-        route
-            .params
-            .iter()
-            .map(|p| json!({"name": p.name, "in": "query", "description": p.doc, "schema": {"type": "string"}})),
-    );
-    let mut responses = Map::new();
-    responses.insert("200".into(), json!({"description": route.doc}));
-    // What the gate before the routes answers is no route's own.
-    let gate: &[Code] = if route.role.is_some() { &[UNAUTHENTICATED, FORBIDDEN] } else { &[] };
-    let codes = || gate.iter().chain(route.codes);
-    let mut statuses: Vec<u16> = codes().map(|c| c.status).collect();
-    statuses.sort_unstable();
-    statuses.dedup();
-    for status in statuses {
-        let codes: Vec<&str> = codes().filter(|c| c.status == status).map(|c| c.name).collect();
-        let content = json!({"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}});
-        responses.insert(status.to_string(), json!({"description": codes.join(", "), "content": content}));
-    }
-    let mut operation = json!({"summary": route.summary, "parameters": parameters, "responses": responses});
-    operation["security"] = match route.role {
-        None => json!([]),
-        // OpenAPI 3.1 lets roles stand beside any scheme.
-        Some(role) => json!([{ BEARER: [role.name()] }]),
-    };
-    if route.path == PUSH.path {
-        let kinds = ["application/json", "application/x-ndjson", "application/vnd.apache.arrow.stream"];
-        let content: Map<String, Value> = kinds.iter().map(|k| ((*k).to_owned(), json!({}))).collect();
-        operation["requestBody"] = json!({"required": true, "content": content});
-    }
-    operation
 }

@@ -39,6 +39,8 @@ const SUBSCRIBERS: MetricDef = MetricDef {
 };
 const CONNECTIONS: MetricDef =
     MetricDef { name: "thalweg_http_connections", kind: "gauge", labels: &[], help: "Open connections." };
+const QUERIES: MetricDef =
+    MetricDef { name: "thalweg_queries", kind: "gauge", labels: &[], help: "SQL queries under way." };
 const READY: MetricDef = MetricDef {
     name: "thalweg_ready",
     kind: "gauge",
@@ -51,9 +53,16 @@ const TOKENS_BROKEN: MetricDef = MetricDef {
     labels: &[],
     help: "1 while the file of tokens cannot be taken and the tokens before it are in force.",
 };
+const TLS_BROKEN: MetricDef = MetricDef {
+    name: "thalweg_tls_files_broken",
+    kind: "gauge",
+    labels: &[],
+    help: "1 while the files of the certificate cannot be taken and the certificate before them is in use.",
+};
 
 /// Every metric of the API.
-pub const METRICS: &[MetricDef] = &[REQUESTS, SECONDS, SUBSCRIBERS, CONNECTIONS, READY, TOKENS_BROKEN];
+pub const METRICS: &[MetricDef] =
+    &[REQUESTS, SECONDS, SUBSCRIBERS, CONNECTIONS, QUERIES, READY, TOKENS_BROKEN, TLS_BROKEN];
 
 /// The metrics as they are counted.
 #[derive(Clone, Debug)]
@@ -62,8 +71,10 @@ pub(crate) struct Metrics {
     seconds: HistogramVec,
     pub(crate) subscribers: IntGaugeVec,
     pub(crate) connections: IntGauge,
+    pub(crate) queries: IntGauge,
     pub(crate) ready: IntGauge,
     pub(crate) tokens_broken: IntGauge,
+    pub(crate) tls_broken: IntGauge,
     /// The point lookup's own, looked up once: it is served at the speed of the machine.
     pub(crate) rows_found: IntCounter,
     pub(crate) row_seconds: Histogram,
@@ -78,8 +89,12 @@ impl Metrics {
             HistogramVec::new(HistogramOpts::new(SECONDS.name, SECONDS.help).buckets(buckets), SECONDS.labels)?;
         let subscribers = IntGaugeVec::new(Opts::new(SUBSCRIBERS.name, SUBSCRIBERS.help), SUBSCRIBERS.labels)?;
         let connections = IntGauge::with_opts(Opts::new(CONNECTIONS.name, CONNECTIONS.help))?;
+        let queries = IntGauge::with_opts(Opts::new(QUERIES.name, QUERIES.help))?;
+        registry.register(Box::new(queries.clone()))?;
         let ready = IntGauge::with_opts(Opts::new(READY.name, READY.help))?;
         let tokens_broken = IntGauge::with_opts(Opts::new(TOKENS_BROKEN.name, TOKENS_BROKEN.help))?;
+        let tls_broken = IntGauge::with_opts(Opts::new(TLS_BROKEN.name, TLS_BROKEN.help))?;
+        registry.register(Box::new(tls_broken.clone()))?;
         registry.register(Box::new(ready.clone()))?;
         registry.register(Box::new(tokens_broken.clone()))?;
         registry.register(Box::new(requests.clone()))?;
@@ -93,8 +108,10 @@ impl Metrics {
             seconds,
             subscribers,
             connections,
+            queries,
             ready,
             tokens_broken,
+            tls_broken,
         })
     }
 

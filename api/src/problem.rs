@@ -33,7 +33,9 @@ codes! {
     BAD_CURSOR "bad_cursor" 400 "The cursor was not given out for this view."
     BAD_EVENT_ID "bad_event_id" 400 "`Last-Event-ID` (or `after`) is not an id this route has sent."
     BAD_PAYLOAD "bad_payload" 400 "The body as a whole cannot be read; no record of it was taken."
+    BAD_SQL "bad_sql" 400 "The text is no query that is answered: it cannot be read, is not one `SELECT`, `WITH`, `VALUES` or `EXPLAIN`, or names what is not there."
     BAD_IDEMPOTENCY_KEY "bad_idempotency_key" 400 "`Idempotency-Key` is not 1 to 255 visible ASCII characters."
+    TLS_REQUIRED "tls_required" 400 "The port speaks TLS and the request came without: ask at `https://`."
     UNAUTHENTICATED "unauthenticated" 401 "The daemon has tokens and the request has none of them: it needs `Authorization: Bearer TOKEN`."
     FORBIDDEN "forbidden" 403 "The token's role may not do this; the message names the role that may."
     NO_SUCH_ROUTE "no_such_route" 404 "Nothing is served at this path; `GET /` lists what is."
@@ -51,6 +53,9 @@ codes! {
     COMPACTED "compacted" 410 "The epoch is older than what is retained. Start again from the newest (`from=snapshot`)."
     BODY_TOO_LARGE "body_too_large" 413 "The body is longer than the limit; send it in parts."
     UNSUPPORTED_MEDIA_TYPE "unsupported_media_type" 415 "`Content-Type` (or `Content-Encoding`) is none of those taken."
+    QUERY_FAILED "query_failed" 422 "The query met values it cannot compute with: a division by zero, an overflow, text that is no number."
+    QUERY_TOO_LARGE "query_too_large" 422 "The query gathers or answers more than the limit. Add a condition or `LIMIT`, or read the view in pages."
+    QUERY_TIMEOUT "query_timeout" 422 "The query took longer than the limit and was cancelled. Ask for less."
     INTERNAL "internal" 500 "Something is broken here; the daemon's log says what."
     EPOCH_NOT_PUBLISHED "epoch_not_published" 503 "The epoch asked for is not readable yet (within `wait_ms`). Ask again."
     NOT_TAKING_RECORDS "not_taking_records" 503 "The engine is starting, ending or has failed; no record was taken. Ask again."
@@ -71,6 +76,11 @@ pub(crate) struct Problem {
 impl Problem {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Problem {
         Problem { code, message: message.into(), log: None }
+    }
+
+    /// The answer's body.
+    pub(crate) fn body(&self) -> String {
+        serde_json::json!({"code": self.code.name, "status": self.code.status, "message": self.message}).to_string()
     }
 
     /// A broken invariant: the text is for the log alone.
@@ -108,9 +118,9 @@ impl IntoResponse for Problem {
         if let Some(log) = &self.log {
             tracing::error!(code = self.code.name, "{log}");
         }
-        let body = serde_json::json!({"code": self.code.name, "status": self.code.status, "message": self.message});
+        let body = self.body();
         let status = StatusCode::from_u16(self.code.status).expect("a status of the list");
-        let mut response = (status, body.to_string()).into_response();
+        let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.code.status == 503 {

@@ -47,6 +47,7 @@ pub(crate) struct Read {
     pub(crate) options: Options,
     pub(crate) metrics: Metrics,
     scans: Semaphore,
+    pub(crate) queries: Arc<Semaphore>,
     pub(crate) subscriptions: Arc<Semaphore>,
 }
 
@@ -83,6 +84,7 @@ impl Read {
             closing,
             metrics,
             scans: Semaphore::new(options.scans_max),
+            queries: Arc::new(Semaphore::new(options.queries_max)),
             subscriptions: Arc::new(Semaphore::new(options.subscribers_max)),
             options,
             store,

@@ -19,7 +19,7 @@ use crate::control::{self, Control};
 use crate::problem::{METHOD_NOT_ALLOWED, NO_SUCH_ROUTE, Problem, suggestion};
 use crate::read::Read;
 use crate::routes::{self as r, ROUTES, Route};
-use crate::{changes, dashboard, ingest, manual, views};
+use crate::{changes, dashboard, docs, ingest, openapi, query, views};
 
 /// Answers requests of those who may ask: by the routes, and what is asked most, the newest row of a key, before them. Routing, with the boxes
 /// and layers it takes, costs as much as such a lookup.
@@ -73,15 +73,17 @@ pub(crate) fn read_side(read: &Arc<Read>) -> Router {
     let served = [
         on(&r::INDEX, get(dashboard::index)),
         on(&r::DASHBOARD, get(dashboard::part)),
+        on(&r::DOCS, get(docs::docs)),
         on(&r::VIEWS, get(views::list)),
         on(&r::SCAN, get(views::scan)),
         on(&r::CHANGES, get(changes::subscribe)),
         on(&r::READ, get(views::several)),
+        on(&r::QUERY, post(query::query)),
         on(&r::FAULTS, get(views::faults)),
         on(&r::FAULTS_SUMMARY, get(views::faults_summary)),
         on(&r::EPOCH, get(control::epoch)),
         on(&r::LIVE, get(control::live)),
-        on(&r::OPENAPI, get(openapi)),
+        on(&r::OPENAPI, get(description)),
         // Counts itself, here and where it is answered before the routes.
         (r::GET_ROW.path, get(views::get_row)),
     ];
@@ -131,8 +133,8 @@ async fn observe(State((read, label)): State<(Arc<Read>, &'static str)>, request
     response
 }
 
-async fn openapi() -> Response {
-    axum::Json(manual::openapi()).into_response()
+async fn description() -> Response {
+    axum::Json(openapi::openapi()).into_response()
 }
 
 async fn no_such_route(method: Method, uri: Uri) -> Problem {
@@ -143,8 +145,9 @@ async fn no_such_route(method: Method, uri: Uri) -> Problem {
 async fn method_not_allowed(method: Method, uri: Uri) -> Response {
     let path = uri.path();
     let mut response = Problem::new(METHOD_NOT_ALLOWED, format!("{path} does not take {method}")).into_response();
-    let posts =
-        (path.starts_with("/v1/sources/") && path.ends_with("/records")) || path.starts_with("/v1/checkpoints/");
+    let posts = (path.starts_with("/v1/sources/") && path.ends_with("/records"))
+        || path.starts_with("/v1/checkpoints/")
+        || path == r::QUERY.path;
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(if posts { "POST" } else { "GET, HEAD" }));
     response
 }

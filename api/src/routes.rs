@@ -68,6 +68,9 @@ routes! {
     DASHBOARD "GET" "/dashboard/{file}" READ_ROLE "The files the dashboard is made of."
         "Scripts, styles and an icon, with a `Content-Security-Policy` that lets the page speak to this server alone."
         [] [NO_SUCH_ROUTE, BAD_PARAMETER]
+    DOCS "GET" "/docs" READ_ROLE "This API's manual, for a browser."
+        "Made from the same lists as the OpenAPI document; without scripts, and with the dashboard's `Content-Security-Policy`."
+        [] []
     PIPELINES "GET" "/v1/pipelines" READ_ROLE "The pipeline that runs."
         "`{\"pipelines\": [{name, fingerprint, sources, steps, sinks, text, mermaid}]}`: its sources, steps and sinks with what they read, maintain and deliver, and the plan as text and as a Mermaid graph."
         [] []
@@ -106,6 +109,10 @@ routes! {
         "`{epoch, views: {name: {rows, cursor}}}`, each view cut at `limit` rows; its cursor goes on at the same epoch through `/v1/views/{view}`."
         [Param { name: "views", doc: "The names, separated by commas." }, LIMIT, AS_OF, MIN_EPOCH, WAIT_MS]
         [NO_SUCH_VIEW, BAD_PARAMETER, COMPACTED, EPOCH_NOT_PUBLISHED, BUSY]
+    QUERY "POST" "/v1/query" READ_ROLE "Answers SQL over the views at one epoch."
+        "The body is the query by `Content-Type`: `application/json` (`{\"sql\": \"SELECT …\", \"params\": [1, \"a\"]}`, the parameters standing for `$1`, `$2`, …), `application/sql` or `text/plain` (the SQL alone). One `SELECT`, `WITH`, `VALUES` or `EXPLAIN`, in the dialect of Apache DataFusion; it reads and changes nothing. Tables are all that `/v1/views` lists, by name; names are case-sensitive, and `step.output` may be written with quotes or without. `information_schema.tables` and `.columns` list them too. Answered by `Accept` as views are: JSON is `{epoch, columns, rows}` with rows as objects, so columns need different names. Integer `+`, `-`, `*` fail on overflow and `sum` of integers is exact; nulls sort first; dates come as timestamps, decimals with a fraction as floats, everything else that is no column type as text. At most 100000 rows and 64 MiB are answered, within 30 seconds, four queries at once: what goes beyond is refused whole, never cut. A client that goes away cancels its query."
+        [AS_OF, MIN_EPOCH, WAIT_MS]
+        [BAD_SQL, BAD_PAYLOAD, BAD_PARAMETER, NOT_ACCEPTABLE, UNSUPPORTED_MEDIA_TYPE, BODY_TOO_LARGE, REQUEST_TIMEOUT, QUERY_FAILED, QUERY_TOO_LARGE, QUERY_TIMEOUT, COMPACTED, EPOCH_NOT_PUBLISHED, BUSY]
     FAULTS "GET" "/v1/faults" READ_ROLE "Records that could not be processed."
         "As `/v1/views/{view}` of the relation `faults`: formats, paging and epochs are the same."
         [Param { name: "source", doc: "Of this source alone." }, Param { name: "reason", doc: "With this reason alone." },

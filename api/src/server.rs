@@ -9,7 +9,8 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::IntGauge;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -41,11 +42,21 @@ pub(crate) async fn run(
         };
         match accepted {
             Ok((stream, _)) => {
-                let connection = connection(stream, service.clone(), closing.subscribe(), options.idle_timeout);
+                // Answers are small; waiting to fill a packet would cost more than it saves.
+                let _ = stream.set_nodelay(true);
+                let (service, closing, idle) = (service.clone(), closing.subscribe(), options.idle_timeout);
+                let (tls, handshake) = (options.tls.clone(), options.handshake_timeout);
                 let connections = connections.clone();
                 open.spawn(async move {
                     connections.inc();
-                    connection.await;
+                    match tls {
+                        None => connection(stream, service, closing, idle).await,
+                        Some(tls) => {
+                            if let Some(stream) = tls.accept(stream, handshake).await {
+                                connection(stream, service, closing, idle).await;
+                            }
+                        }
+                    }
                     connections.dec();
                     drop(place);
                 });
@@ -68,9 +79,12 @@ pub(crate) async fn run(
     Ok(())
 }
 
-async fn connection(stream: TcpStream, service: Service, mut closing: watch::Receiver<bool>, idle: Duration) {
-    // Answers are small; waiting to fill a packet would cost more than it saves.
-    let _ = stream.set_nodelay(true);
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    service: Service,
+    mut closing: watch::Receiver<bool>,
+    idle: Duration,
+) {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(idle);
     // Head and body of an answer go out as one piece: copying a small one is cheaper than naming two to the kernel.

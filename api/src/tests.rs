@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request};
+use engine::query::{self, Query, Running, Sink};
 use http_body_util::BodyExt;
 use hyper::service::Service as _;
 use prometheus::Registry;
 use serde_json::{Value as Json, json};
-use storage::{EpochCommit, RelationKind, RelationSpec, Store};
+use storage::{EpochCommit, RelationKind, RelationSpec, Snapshot, Store};
 use tokio::sync::watch;
 use types::{ChangeSet, Column, Epoch, Fault, Remap, RowCodec, Schema, Type, Value, fault_schema};
 
@@ -676,4 +677,119 @@ async fn the_dashboard_asks_for_routes_there_are() {
 /// The text up to the quote that ends it.
 fn quoted(text: &str) -> &str {
     text.split(['"', '\'', '`']).next().unwrap_or_default()
+}
+
+/// What `operators::query` stands behind: answers `rows N` with N rows, and can wait, panic and refuse.
+fn fake(snapshot: Snapshot, query: Query, sink: &mut dyn Sink) -> Running<'_> {
+    Box::pin(async move {
+        let (word, count) = query.sql.split_once(' ').unwrap_or((&query.sql, "0"));
+        sink.columns(&[column("n", Type::Int64)])?;
+        let schema =
+            Schema { columns: vec![column("n", Type::Int64)], key: vec![], event_time: None, append_only: true };
+        let batch = RowCodec::new(&schema).batch(&[vec![Value::Int(snapshot.epoch() as i64)]]);
+        for _ in 0..count.parse().unwrap_or(0) {
+            sink.rows(&batch)?;
+        }
+        match word {
+            "wait" => std::future::pending().await,
+            "panic" => panic!("as it was told to"),
+            "bad" => Err(query::Error::Bad("what would be right".into())),
+            "broken" => Err(query::Error::Broken("of our insides".into())),
+            _ => Ok(()),
+        }
+    })
+}
+
+impl Fixture {
+    fn asked(options: Options) -> Fixture {
+        let f = Fixture::with(1_000, Options { queries: Some(fake), ..options });
+        f.epoch(&[("a", 1, Some(1.0))]);
+        f
+    }
+
+    async fn query_as(&self, sql: &str, accept: &str) -> Answer {
+        let request = Request::post("/v1/query").header("accept", accept).header("content-type", "application/sql");
+        self.send(request.body(Body::from(sql.to_owned())).unwrap()).await
+    }
+
+    async fn query(&self, sql: &str) -> Answer {
+        self.query_as(sql, "*/*").await
+    }
+
+    fn queries(&self) -> f64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|f| f.name() == "thalweg_queries").expect("it is registered");
+        family.get_metric()[0].get_gauge().value()
+    }
+
+    async fn until_queries(&self, count: f64) {
+        for _ in 0..500 {
+            if self.queries() == count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{} queries, expected {count}", self.queries());
+    }
+}
+
+#[tokio::test]
+async fn an_answer_comes_in_the_format_asked_for_with_its_epoch() {
+    let f = Fixture::asked(Options::default());
+    let answer = f.query("rows 2").await;
+    let columns = json!([{"name": "n", "type": "int64", "nullable": true}]);
+    assert_eq!(answer.json(), json!({"epoch": 1, "columns": columns, "rows": [{"n": 1}, {"n": 1}]}));
+    assert_eq!((answer.status, answer.header("thalweg-epoch"), answer.header("vary")), (200, "1", "accept"));
+    assert_eq!(f.query("rows 0").await.json()["rows"], json!([]));
+    assert_eq!(f.query_as("rows 2", "application/x-ndjson").await.body, "{\"n\":1}\n{\"n\":1}\n");
+    assert_eq!(f.query_as("rows 1", "text/csv").await.body, "n\r\n1\r\n");
+    let arrow = f.query_as("rows 0", "application/vnd.apache.arrow.stream").await;
+    assert_eq!(arrow.header("content-type"), "application/vnd.apache.arrow.stream");
+    assert_eq!(f.query_as("rows 2", "image/png").await.code(), "not_acceptable");
+    let without = Fixture::new();
+    assert_eq!(without.query("rows 1").await.code(), "no_such_route");
+}
+
+#[tokio::test]
+async fn queries_have_limits_and_their_failures_have_codes() {
+    let limits = Options { query_rows_max: 3, query_timeout: Duration::from_millis(100), ..Options::default() };
+    let f = Fixture::asked(Options { query_bytes_max: 100, ..limits });
+    for (sql, code) in [
+        ("rows 4", "query_too_large"),
+        ("wait", "query_timeout"),
+        ("panic", "query_failed"),
+        ("bad 2", "bad_sql"),
+        ("broken", "query_failed"),
+    ] {
+        let answer = f.query(sql).await;
+        assert_eq!(answer.code(), code, "{sql}");
+        assert!(!answer.body.contains("insides"), "{}", answer.body);
+        f.until_queries(0.0).await;
+    }
+    assert_eq!(f.query_as("rows 3", "text/csv").await.status, 200);
+    let f = Fixture::asked(Options { query_bytes_max: 70, ..Options::default() });
+    assert_eq!(f.query("rows 9").await.code(), "query_too_large");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_wait_for_their_turn_and_end_with_their_clients() {
+    let options = Options { queries_max: 1, request_timeout: Duration::from_millis(200), ..Options::default() };
+    let f = Arc::new(Fixture::asked(options));
+    let waiting = {
+        let f = Arc::clone(&f);
+        tokio::spawn(async move { f.query("wait").await })
+    };
+    f.until_queries(1.0).await;
+    assert_eq!(f.query("rows 1").await.code(), "busy");
+    waiting.abort();
+    f.until_queries(0.0).await;
+    assert_eq!(f.query("rows 1").await.status, 200);
+    // And with the server.
+    let waiting = {
+        let f = Arc::clone(&f);
+        tokio::spawn(async move { f.query("wait").await })
+    };
+    f.until_queries(1.0).await;
+    f.closing.send_replace(true);
+    assert_eq!(waiting.await.unwrap().code(), "busy");
 }

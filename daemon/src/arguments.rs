@@ -31,6 +31,8 @@ pub enum Command {
     Get(Get),
     /// Print a committed view in key order, one JSON object a line: two runs are equal when their dumps are.
     Dump(View),
+    /// Answer an SQL query over the views of a running daemon or a stopped store.
+    Sql(Sql),
     /// Print a view's changes as they happen.
     Tail(Tail),
     /// Print the records that could not be processed.
@@ -115,6 +117,12 @@ pub struct Run {
     /// The file of tokens a request needs one of, `name role sha256:HEX` a line; read again when it changes.
     #[arg(long)]
     pub tokens: Option<PathBuf>,
+    /// Encrypt connections: the certificate and those that vouch for it, PEM; read again when it changes.
+    #[arg(long, requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, PEM, not encrypted; read again when it changes.
+    #[arg(long, requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// Serve everyone who reaches an address that is not of this machine alone.
     #[arg(long, conflicts_with = "tokens")]
     pub listen_without_auth: bool,
@@ -162,12 +170,23 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where a reading command reads. A daemon that needs a token is sent the one in THALWEG_TOKEN.
+/// A running daemon. One that needs a token is sent the one in THALWEG_TOKEN.
 #[derive(Debug, Args)]
-pub struct From {
+pub struct Server {
     /// A running daemon.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     pub url: String,
+    /// The certificates that vouch for an https daemon, PEM, instead of those browsers trust.
+    #[arg(long)]
+    pub ca: Option<PathBuf>,
+}
+
+/// Where a reading command reads.
+#[derive(Debug, Args)]
+pub struct From {
+    /// A running daemon.
+    #[command(flatten)]
+    pub server: Server,
     /// The store of a stopped daemon instead.
     #[arg(long)]
     pub data: Option<PathBuf>,
@@ -225,12 +244,58 @@ pub struct Get {
     pub key: Vec<String>,
 }
 
+/// `thalweg sql`.
+#[derive(Debug, Args)]
+#[command(after_long_help = SQL_HELP)]
+pub struct Sql {
+    /// Where from.
+    #[command(flatten)]
+    pub store: From,
+    /// As of this epoch instead of the newest.
+    #[arg(long)]
+    pub as_of: Option<u64>,
+    /// How to print the rows.
+    #[arg(long, value_enum, default_value = "ndjson")]
+    pub format: RowFormat,
+    /// The query: one SELECT, WITH, VALUES or EXPLAIN.
+    pub query: String,
+}
+
+const SQL_HELP: &str = "\
+Tables are the views by their names, as `thalweg views` lists them; `SELECT * FROM information_schema.columns` lists their
+columns. Names are case-sensitive. The answer is whole or refused: at most 100000 rows, 64 MiB and 30 seconds.";
+
+/// How `sql` prints rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RowFormat {
+    /// One JSON object a line.
+    Ndjson,
+    /// One JSON object with the epoch, the columns and the rows.
+    Json,
+    /// CSV with a header line.
+    Csv,
+    /// An Arrow IPC stream.
+    Arrow,
+}
+
+impl RowFormat {
+    /// Its media type.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            RowFormat::Ndjson => "application/x-ndjson",
+            RowFormat::Json => "application/json",
+            RowFormat::Csv => "text/csv",
+            RowFormat::Arrow => "application/vnd.apache.arrow.stream",
+        }
+    }
+}
+
 /// `thalweg tail`.
 #[derive(Debug, Args)]
 pub struct Tail {
     /// A running daemon.
-    #[arg(long, default_value = "http://127.0.0.1:8080")]
-    pub url: String,
+    #[command(flatten)]
+    pub server: Server,
     /// Go on after this change (`epoch:seq`).
     #[arg(long)]
     pub after: Option<String>,
@@ -258,8 +323,8 @@ pub struct Checkpoint {
     /// What it shall be called: the copy is the folder `checkpoints/NAME` of the store.
     pub name: String,
     /// The running daemon.
-    #[arg(long, default_value = "http://127.0.0.1:8080")]
-    pub url: String,
+    #[command(flatten)]
+    pub server: Server,
 }
 
 /// `thalweg restore`.

@@ -6,7 +6,7 @@ use daemon::client;
 
 /// `thalweg checkpoint`.
 pub fn checkpoint(a: &Checkpoint) -> Result<(), Failure> {
-    let epoch = client::checkpoint(&crate::asked(&a.url)?, &a.name).map_err(Failure::asking)?;
+    let epoch = client::checkpoint(&crate::asked(&a.server)?, &a.name).map_err(Failure::asking)?;
     println!("checkpoint `{}` has epoch {epoch}", a.name);
     Ok(())
 }

@@ -1,12 +1,15 @@
-//! The commands that ask a running daemon: `views`, `get`, `dump`, `tail`, `faults` over HTTP.
+//! The commands that ask a running daemon: `views`, `get`, `dump`, `sql`, `tail`, `faults` over HTTP.
 //!
 //! What is printed for a view is the same, byte for byte, as [`crate::offline`] prints from a stopped daemon's store.
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use types::Epoch;
 use ureq::http::Response;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, RequestBuilder};
 
 /// Rows asked for at a time.
@@ -145,6 +148,17 @@ pub fn checkpoint(client: &Client, name: &str) -> Result<Epoch, Error> {
     Ok(answer["epoch"].as_u64().unwrap_or_default())
 }
 
+/// `thalweg sql QUERY`: the answer of an SQL query, in a format by its media type.
+pub fn sql(client: &Client, query: &str, as_of: Option<Epoch>, accept: &str, out: &mut dyn Write) -> Result<(), Error> {
+    let as_of = as_of.map(|e| format!("?as_of={e}")).unwrap_or_default();
+    let request = client.agent.post(format!("{}/v1/query{as_of}", client.base));
+    let request = client.with_token(request).header("accept", accept).header("content-type", "application/sql");
+    let mut response = client.unless_refused(request.send(query))?;
+    let mut body = Vec::new();
+    io::Read::read_to_end(&mut response.body_mut().as_reader(), &mut body).map_err(|e| client.broken(e))?;
+    Ok(out.write_all(&body)?)
+}
+
 /// Where a tail begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TailFrom {
@@ -251,15 +265,24 @@ pub struct Client {
 }
 
 impl Client {
-    /// The daemon at `base`, `[http://]HOST:PORT`, which is sent the token with every request. The error says that the
+    /// The daemon at `base`, `[http[s]://]HOST:PORT`, which is sent the token with every request. The error says that the
     /// token cannot be sent, and does not repeat it.
     pub fn new(base: &str, token: Option<&str>) -> Result<Client, String> {
+        Client::trusting(base, token, None)
+    }
+
+    /// The same, and for https the certificates of a file vouch for it, instead of those browsers trust.
+    pub fn trusting(base: &str, token: Option<&str>, ca: Option<&Path>) -> Result<Client, String> {
         if token.is_some_and(|t| t.is_empty() || !t.bytes().all(|b| b.is_ascii_graphic())) {
             return Err("the token is empty or has characters other than visible ASCII".into());
         }
         let base = base.trim_end_matches('/');
         let base = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
         let config = Agent::config_builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(5)));
+        let config = match ca {
+            Some(file) => config.tls_config(TlsConfig::builder().root_certs(certificates(file)?).build()),
+            None => config,
+        };
         let authorization = token.map(|t| format!("Bearer {t}"));
         Ok(Client { base, agent: config.build().new_agent(), authorization })
     }
@@ -315,6 +338,22 @@ impl Client {
     fn broken(&self, error: impl std::fmt::Display) -> Error {
         Error::Unreachable { base: self.base.clone(), reason: error.to_string() }
     }
+}
+
+/// The certificates of a PEM file.
+fn certificates(file: &Path) -> Result<RootCerts, String> {
+    let named = |e: &dyn std::fmt::Display| format!("{}: {e}", file.display());
+    let pem = std::fs::read(file).map_err(|e| named(&e))?;
+    let mut certificates = Vec::new();
+    for item in parse_pem(&pem) {
+        if let PemItem::Certificate(certificate) = item.map_err(|e| named(&e))? {
+            certificates.push(certificate);
+        }
+    }
+    if certificates.is_empty() {
+        return Err(named(&"there is no `BEGIN CERTIFICATE` in it"));
+    }
+    Ok(RootCerts::Specific(Arc::new(certificates)))
 }
 
 fn refusal(status: u16, body: &[u8]) -> Error {

@@ -78,6 +78,11 @@ fn main() -> ExitCode {
             |daemon, out| client::dump(daemon, &a.view, a.as_of, out).map(drop),
             |data, out| offline::dump(data, &a.view, a.as_of, out).map(drop),
         ),
+        Command::Sql(a) => read(
+            &a.store,
+            |daemon, out| client::sql(daemon, &a.query, a.as_of, a.format.media_type(), out),
+            |data, out| offline::sql(data, &a.query, a.as_of, a.format.media_type(), out),
+        ),
         Command::Tail(a) => tail(&a),
         Command::Faults(a) => read(
             &a.store,
@@ -113,14 +118,15 @@ fn read(
             offline::Error::Output(e) => Failure::output(&e),
             e => Failure::broken(e),
         }),
-        None => asked(&from.url).and_then(|daemon| online(&daemon, &mut out).map_err(Failure::asking)),
+        None => asked(&from.server).and_then(|daemon| online(&daemon, &mut out).map_err(Failure::asking)),
     };
     result.and_then(|()| out.flush().map_err(|e| Failure::output(&e))).or_else(Failure::unless_closed)
 }
 
-/// The daemon at a URL, asked with the token of the environment.
-fn asked(url: &str) -> Result<Client, Failure> {
-    Client::new(url, run::variable("THALWEG_TOKEN").as_deref()).map_err(Failure::usage)
+/// A daemon, asked with the token of the environment.
+fn asked(server: &arguments::Server) -> Result<Client, Failure> {
+    let token = run::variable("THALWEG_TOKEN");
+    Client::trusting(&server.url, token.as_deref(), server.ca.as_deref()).map_err(Failure::usage)
 }
 
 fn tail(arguments: &arguments::Tail) -> Result<(), Failure> {
@@ -129,7 +135,7 @@ fn tail(arguments: &arguments::Tail) -> Result<(), Failure> {
         None if arguments.snapshot => client::TailFrom::Snapshot,
         None => client::TailFrom::Now,
     };
-    let daemon = asked(&arguments.url)?;
+    let daemon = asked(&arguments.server)?;
     let mut out = io::stdout().lock();
     let result = client::tail(&daemon, &arguments.view, start, arguments.changes, &mut out);
     result.map_err(Failure::asking).or_else(Failure::unless_closed)

@@ -1,4 +1,4 @@
-//! The commands that read a stopped daemon's store: `views`, `get`, `dump`, `faults` with `--data DIR`.
+//! The commands that read a stopped daemon's store: `views`, `get`, `dump`, `sql`, `faults` with `--data DIR`.
 //!
 //! What is printed for a view is the same, byte for byte, as [`crate::client`] prints from a running daemon.
 
@@ -40,6 +40,14 @@ pub enum Error {
     /// The key is not one of the view's.
     #[error("{0}")]
     Key(String),
+    /// The query is refused.
+    #[error("{message} ({code})")]
+    Query {
+        /// The stable code.
+        code: &'static str,
+        /// What it says.
+        message: String,
+    },
     /// There is no such row.
     #[error("`{view}` has no row of that key")]
     NoRow {
@@ -94,6 +102,15 @@ pub fn dump(data: &Path, view: &str, as_of: Option<Epoch>, out: &mut dyn Write) 
     let snapshot = store.snapshot(as_of)?;
     print_scan(&snapshot, relation, &codec, &[], out)?;
     Ok(snapshot.epoch())
+}
+
+/// `thalweg sql QUERY --data DIR`: the answer of an SQL query, in a format by its media type.
+pub fn sql(data: &Path, query: &str, as_of: Option<Epoch>, accept: &str, out: &mut dyn Write) -> Result<(), Error> {
+    let store = Store::open_read_only(data)?;
+    let snapshot = store.snapshot(as_of)?;
+    let answer = api::run_query(operators::query::run, snapshot, query, Some(accept), &api::Options::default());
+    let body = answer.map_err(|(code, message)| Error::Query { code: code.name, message })?;
+    Ok(out.write_all(&body)?)
 }
 
 /// `thalweg faults --data DIR`: every fault, of a source or with a reason. Gives the epoch.

@@ -17,6 +17,7 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
     let crash = Crash::parse(variable("THALWEG_CRASH").as_deref()).map_err(Failure::usage)?;
     let plan = Arc::new(load(&arguments.file)?);
     let tokens = tokens(arguments)?;
+    let tls = tls(arguments)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -55,10 +56,11 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
     let (close, closed) = tokio::sync::oneshot::channel::<()>();
     let server = listener.map(|listener| {
         if let Ok(address) = listener.local_addr() {
-            tracing::info!(%address, "serving http://{address}");
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            tracing::info!(%address, "serving {scheme}://{address}");
         }
         let handle = handle.clone();
-        let options = api::Options { tokens, ..api::Options::default() };
+        let options = api::Options { tokens, tls, queries: Some(operators::query::run), ..api::Options::default() };
         runtime.spawn(async move {
             let shutdown = async {
                 let _ = closed.await;
@@ -113,6 +115,12 @@ fn tokens(arguments: &Run) -> Result<Option<Arc<api::Tokens>>, Failure> {
         };
     };
     api::Tokens::open(file).map(|tokens| Some(Arc::new(tokens))).map_err(Failure::usage)
+}
+
+/// The certificate, if there is to be one.
+fn tls(arguments: &Run) -> Result<Option<Arc<api::Tls>>, Failure> {
+    let (Some(certificate), Some(key)) = (&arguments.tls_cert, &arguments.tls_key) else { return Ok(None) };
+    api::Tls::open(certificate, key).map(|tls| Some(Arc::new(tls))).map_err(Failure::usage)
 }
 
 async fn wait_for_signal() {

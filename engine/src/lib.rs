@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod operator;
 pub mod pipeline;
 pub mod plan;
+pub mod query;
 mod runtime;
 pub mod script;
 pub mod sink;

@@ -24,6 +24,7 @@ mod multiset;
 pub mod online_model;
 mod options;
 pub mod order_book;
+pub mod query;
 mod random;
 mod refusal;
 mod reposition;

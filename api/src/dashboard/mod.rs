@@ -41,7 +41,7 @@ pub(crate) async fn index(headers: HeaderMap) -> Response {
 pub(crate) async fn part(Segment(name): Segment, method: Method, uri: Uri) -> Result<Response, Problem> {
     Params::parse(&routes::DASHBOARD, &uri)?;
     match FILES.iter().find(|(known, ..)| *known == name) {
-        Some((_, media, text)) => Ok(file(media, text)),
+        Some((_, media, text)) => Ok(file(media, *text)),
         None => {
             let near = suggestion(&name, FILES.iter().map(|(known, ..)| *known));
             Err(Problem::new(NO_SUCH_ROUTE, format!("nothing is served at {method} {}{near}", uri.path())))
@@ -54,7 +54,12 @@ fn prefers_html(accept: Option<&str>) -> bool {
     accept.is_some_and(|accept| quality(accept, "text/html") > quality(accept, "text/plain"))
 }
 
-fn file(media: &'static str, text: &'static str) -> Response {
+/// A page of our own in the dashboard's style, under its policy.
+pub(crate) fn html(page: String) -> Response {
+    file("text/html; charset=utf-8", page)
+}
+
+fn file(media: &'static str, text: impl IntoResponse) -> Response {
     let headers: [(HeaderName, &'static str); 6] = [
         (header::CONTENT_TYPE, media),
         (header::CONTENT_SECURITY_POLICY, POLICY),
