@@ -719,7 +719,7 @@ impl Fixture {
     fn queries(&self) -> f64 {
         let families = self.registry.gather();
         let family = families.iter().find(|f| f.name() == "thalweg_queries").expect("it is registered");
-        family.get_metric()[0].get_gauge().value()
+        family.get_metric()[0].get_gauge().get_value()
     }
 
     async fn until_queries(&self, count: f64) {

@@ -268,7 +268,8 @@ fn who_dawdles_in_a_handshake_is_cut_and_keeps_nobody_waiting() {
     for _ in 0..20 {
         encrypted.get(&issued.ca, "/healthz/ready").unwrap();
     }
-    assert!(began.elapsed() < Duration::from_secs(5), "twenty requests took {:?}", began.elapsed());
+    // Behind those that dawdle each would wait ten seconds.
+    assert!(began.elapsed() < Duration::from_secs(60), "twenty requests took {:?}", began.elapsed());
     for mut stream in waiting {
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let mut rest = Vec::new();
