@@ -207,6 +207,20 @@ fn success(route: &Route) -> (Value, Value) {
         p if p == r::PIPELINES.path => (as_json(object(&[("pipelines", list("Pipeline"))], &[])), none),
         p if p == r::SOURCES.path => (as_json(object(&[("sources", list("Source"))], &[])), none),
         p if p == r::SOURCE.path => (as_json(reference("Source")), none),
+        p if p == r::SINKS.path => {
+            let text = || json!({"type": "string"});
+            let lag = json!({"type": ["integer", "null"], "minimum": 0});
+            let fields = [
+                ("name", text()),
+                ("type", text()),
+                ("view", text()),
+                ("delivered", lag.clone()),
+                ("lag_epochs", lag),
+                ("records", whole()),
+            ];
+            let sinks = json!({"type": "array", "items": object(&fields, &[])});
+            (as_json(object(&[("published", whole()), ("sinks", sinks)], &[])), none)
+        }
         p if p == r::PUSH.path => (as_json(reference("Pushed")), none),
         p if p == r::VIEWS.path => (as_json(object(&[("epoch", whole()), ("views", list("View"))], &[])), epoch),
         p if p == r::SCAN.path || p == r::FAULTS.path => (rows(reference("Page")), paged),
@@ -275,11 +289,13 @@ fn schemas() -> Value {
         ("outputs", json!({"type": "array", "items": object(&with(&[]), &[])})),
     ];
     let planned = json!({"type": "array", "items": object(&with(&[("type", string()), ("reads", string())]), &[])});
+    let sink = [("name", string()), ("type", string()), ("view", string()), ("writes", string())];
     let pipeline = [
         ("name", string()),
         ("fingerprint", string()),
         ("sources", planned),
         ("steps", json!({"type": "array", "items": object(&step, &[])})),
+        ("sinks", json!({"type": "array", "items": object(&sink, &[])})),
         ("text", string()),
         ("mermaid", string()),
     ];
