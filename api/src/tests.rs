@@ -752,7 +752,7 @@ async fn an_answer_comes_in_the_format_asked_for_with_its_epoch() {
 
 #[tokio::test]
 async fn queries_have_limits_and_their_failures_have_codes() {
-    let limits = Options { query_rows_max: 3, query_timeout: Duration::from_millis(100), ..Options::default() };
+    let limits = Options { query_rows_max: 3, query_timeout: Duration::from_secs(3), ..Options::default() };
     let f = Fixture::asked(Options { query_bytes_max: 100, ..limits });
     for (sql, code) in [
         ("rows 4", "query_too_large"),

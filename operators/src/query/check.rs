@@ -22,8 +22,9 @@ const BYTES_MAX: usize = 64 << 10;
 const OPERATORS_MAX: usize = 400;
 /// Signs of arithmetic. Planning takes time in more than the square of their number.
 const SIGNS_MAX: usize = 100;
-/// How deep brackets and subqueries may be nested.
-const NESTING_MAX: usize = 50;
+/// How deep expressions and subqueries may be nested, as the parser counts. Where it gives up inside of brackets it tries
+/// what else each of them might be, so it must give up soon: its work doubles with each level.
+const NESTING_MAX: usize = 20;
 /// Nodes of a plan. A query that names another several times, which names another several times, doubles each time.
 const NODES_MAX: usize = 4_000;
 /// Scans of relations.

@@ -21,14 +21,21 @@ use super::scalar::{Scalar, Shape};
 use super::time::in_range;
 
 /// Reads messages of one type.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Reader {
     message: MessageDescriptor,
     fields: Vec<Field>,
 }
 
+// By hand: what the library prints of a type has the types of its fields in it, without end where a type has itself.
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("message", &self.name()).finish_non_exhaustive()
+    }
+}
+
 /// A field that is asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Field {
     field: FieldDescriptor,
     /// The columns that take its value; a structure as JSON.
