@@ -5,20 +5,15 @@
 //! it is decided once and journalled before the engine sees the batch ([`log`]); after a crash the very same messages
 //! are fetched again in the very same order ([`reader`]). See docs/design/0010-kafka.md.
 
-mod arrow;
 mod client;
-mod format;
 mod log;
 mod options;
 mod partition;
 mod reader;
 mod record;
-mod registry;
 pub(crate) mod settings;
 #[cfg(test)]
 mod tests;
-mod topics;
-mod wire;
 
 use engine::connector::{Connector, ConnectorError, ConnectorFactory, SourceEnv};
 use types::Position;
@@ -34,7 +29,7 @@ impl ConnectorFactory for KafkaOptions {
     // Brokers and the client's settings are not part of it: they may change while the store stays what it is, and they
     // may hold secrets.
     fn describe(&self) -> String {
-        let mut out = format!("kafka {}", self.topics.describe());
+        let mut out = format!("kafka {}", self.topics.join(", "));
         if let Some(partitions) = &self.partitions {
             let list: Vec<String> = partitions.iter().map(i32::to_string).collect();
             out.push_str(&format!(", partitions {}", list.join(", ")));

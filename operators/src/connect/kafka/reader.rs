@@ -61,8 +61,8 @@ pub(super) struct Reader {
     place: Place,
     /// Batches that are journalled and not delivered yet.
     journalled: VecDeque<Batch>,
-    /// How far the first of them has been fetched.
-    fetched: Fetched,
+    /// How far the first of them has been fetched: the run, and the offset in it.
+    fetched: (usize, Option<i64>),
     /// No partition has ever been begun: `start` says where.
     fresh: bool,
     discover_at: Duration,
@@ -70,19 +70,7 @@ pub(super) struct Reader {
     waiting_since: Option<Duration>,
     reached_at: Duration,
     told_unreached: bool,
-    /// What the schema registry's trouble was when it was last told; empty if it had none.
-    told_registry: String,
     told_missing: Vec<String>,
-}
-
-/// How far a journalled batch has been fetched.
-#[derive(Default)]
-struct Fetched {
-    run: usize,
-    /// The offset in the run; `None`: its first.
-    offset: Option<i64>,
-    /// How many messages of the batch are decoded.
-    messages: usize,
 }
 
 impl Reader {
@@ -118,12 +106,11 @@ impl Reader {
                 next: place.next,
             },
             journalled,
-            fetched: Fetched::default(),
+            fetched: (0, None),
             discover_at: Duration::ZERO,
             waiting_since: None,
             reached_at: Duration::ZERO,
             told_unreached: false,
-            told_registry: String::new(),
             told_missing: Vec::new(),
             clock: Clock::system(),
             env: env.clone(),
@@ -166,10 +153,10 @@ impl Reader {
                 cluster.id, self.place.cluster
             )));
         }
-        for missing in cluster.missing.iter().filter(|t| !self.told_missing.contains(t)) {
-            tracing::warn!(source = self.env.source, "{missing}; the source waits for it");
+        for topic in cluster.missing_topics.iter().filter(|t| !self.told_missing.contains(t)) {
+            tracing::warn!(source = self.env.source, "the topic `{topic}` does not exist; the source waits for it");
         }
-        self.told_missing = cluster.missing;
+        self.told_missing = cluster.missing_topics;
         // A partition that came later is read from its beginning, for all of it came later.
         let start = match &self.options.start {
             Start::Earliest | Start::Latest | Start::Timestamp(_) if !self.fresh => &Start::Earliest,
@@ -247,21 +234,13 @@ impl Reader {
         if again { self.assign() } else { Ok(()) }
     }
 
-    /// Says whether the cluster is reached, and the registry if there is one, and how much waits there.
+    /// Says whether the cluster is reached, and how much waits there.
     fn tell(&mut self) {
         let (now, watch) = (self.clock.elapsed(), self.consumer.client().context());
         let source = self.env.source.as_str();
         let is_connected = watch.is_connected();
         let next = self.parts.iter().map(|(part, p)| (part.clone(), p.next)).collect();
-        let trouble = self.decoder.trouble().unwrap_or_default();
-        self.env.metrics.set_source(source, is_connected && trouble.is_empty(), watch.lag(&next));
-        if self.told_registry != trouble {
-            match trouble {
-                "" => tracing::info!(source, "the schema registry answers again"),
-                why => tracing::warn!(source, "the schema registry does not answer ({why}); the source waits"),
-            }
-            self.told_registry = trouble.to_owned();
-        }
+        self.env.metrics.set_source(source, is_connected, watch.lag(&next));
         if is_connected {
             if std::mem::take(&mut self.told_unreached) {
                 tracing::info!(source, "the Kafka cluster is reached again");
@@ -292,16 +271,16 @@ impl Reader {
     /// Delivers the first journalled batch as it was.
     fn again(&mut self) -> Result<Next, ConnectorError> {
         let batch = self.journalled.front().expect("the caller has seen it").clone();
-        while let Some(run) = batch.runs.get(self.fetched.run) {
+        while let Some(run) = batch.runs.get(self.fetched.0) {
             let part = &run.part;
             let partition = self.parts.get_mut(part).expect("every journalled partition is read");
             if run.lost {
                 partition.next = partition.next.max(run.to);
                 reject_expired(run, &mut self.rows);
-                (self.fetched.run, self.fetched.offset) = (self.fetched.run + 1, None);
+                self.fetched = (self.fetched.0 + 1, None);
                 continue;
             }
-            let mut offset = self.fetched.offset.unwrap_or(run.from);
+            let mut offset = self.fetched.1.unwrap_or(run.from);
             while offset < run.to {
                 partition.next = partition.next.max(offset);
                 let head = partition.head().map(|m| m.offset);
@@ -311,31 +290,18 @@ impl Reader {
                         continue;
                     }
                     Some(head) if head == offset => {
-                        let now = self.clock.elapsed();
-                        if !partition.head().is_some_and(|m| self.decoder.is_ready(m, now)) {
-                            self.fetched.offset = Some(offset);
-                            return Ok(self.wait());
-                        }
                         let message = partition.take().expect("it was seen");
-                        let records = self.decoder.decode(part, &message, &mut self.rows);
-                        let expected = batch.count(self.fetched.messages);
-                        if records != expected {
-                            return Err(ConnectorError::new(format!(
-                                "the message {part}@{offset} holds {records} records, and held {expected} when it was \
-                                 read before: was the topic deleted and made anew?"
-                            )));
-                        }
-                        self.fetched.messages += 1;
+                        self.decoder.decode(part, &message, &mut self.rows);
                         offset += 1;
                         continue;
                     }
                     None if offset >= partition.low && !partition.at_end => {
-                        self.fetched.offset = Some(offset);
+                        self.fetched.1 = Some(offset);
                         return Ok(self.wait());
                     }
                     None if offset >= partition.low => {
                         let Ok((_, high)) = client::bounds(&self.consumer, part) else {
-                            self.fetched.offset = Some(offset);
+                            self.fetched.1 = Some(offset);
                             return Ok(self.wait());
                         };
                         if high <= offset {
@@ -350,19 +316,15 @@ impl Reader {
                          compacted away); `lost = \"skip\"` makes a fault of it"
                     )));
                 }
-                // Each of its records keeps its number.
-                for _ in 0..batch.count(self.fetched.messages) {
-                    let bad = Bad::new("message_gone", "it belongs to a sealed epoch, and is gone since");
-                    self.rows.reject(bad, format!("{part}@{offset}"), b"");
-                }
-                self.fetched.messages += 1;
+                let bad = Bad::new("message_gone", "it belongs to a sealed epoch, and is gone since");
+                self.rows.reject(bad, format!("{part}@{offset}"), b"");
                 offset += 1;
                 partition.next = offset;
             }
-            (self.fetched.run, self.fetched.offset) = (self.fetched.run + 1, None);
+            self.fetched = (self.fetched.0 + 1, None);
         }
         self.journalled.pop_front();
-        self.fetched = Fetched::default();
+        self.fetched = (0, None);
         for (part, next) in &batch.place.next {
             let partition = self.parts.get_mut(part).expect("every journalled partition is read");
             partition.next = partition.next.max(*next);
@@ -384,25 +346,18 @@ impl Reader {
             batch.runs.push(run);
         }
         let (mut records, mut bytes) = (batch.records(), 0);
-        let now = self.clock.elapsed();
-        let mut ready = true;
-        while ready && records < BATCH_RECORDS && bytes < BATCH_BYTES {
+        while records < BATCH_RECORDS && bytes < BATCH_BYTES {
             let Some((part, until)) = self.pick(records > 0) else { break };
             let partition = self.parts.get_mut(&part).expect("it was picked");
             while let Some(message) = partition.head().filter(|m| m.timestamp_ms <= until)
                 && records < BATCH_RECORDS
                 && bytes < BATCH_BYTES
             {
-                // What cannot be decoded yet is waited for, and all that comes behind it.
-                ready = self.decoder.is_ready(message, now);
-                if !ready {
-                    break;
-                }
                 bytes += message.bytes();
                 let message = partition.take().expect("it was seen");
-                let decoded = self.decoder.decode(&part, &message, &mut self.rows);
-                batch.push(&part, message.offset, decoded);
-                records += decoded;
+                self.decoder.decode(&part, &message, &mut self.rows);
+                batch.push(&part, message.offset);
+                records += 1;
             }
             if partition.head().is_none()
                 && let Err(e) = partition.fill(&self.options.layout.headers)
