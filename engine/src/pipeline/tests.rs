@@ -275,8 +275,8 @@ fn unknown_names_are_told_with_the_nearest() {
     check_added(
         "[sinks.out]\ntype = \"kafka\"\n",
         "
-        13: [sinks.out] `view` is missing: expected a string
-        14: [sinks.out] there is no sink type `kafka`; expected `paper`",
+        12: [sinks.out] `view` is missing: expected a string
+        13: [sinks.out] there is no sink type `kafka`; expected `paper`",
     );
 }
 

@@ -170,17 +170,15 @@ impl Delivery {
             // In this order: what is published before the end is delivered.
             let ending = self.ending.load(Ordering::Acquire);
             let published = self.store.published();
-            self.metrics.sink_lag.with_label_values(&[&self.planned.name]).set(published.saturating_sub(at) as i64);
+            self.lag(published.saturating_sub(at));
             if published > at {
                 at = self.deliver(sink.as_mut(), at, published)?;
             }
             if let Some(safe) = sink.idle()? {
                 self.hold(safe)?;
             }
-            // If all that was written is safe, nothing keeps the epochs after it, which changed nothing.
-            let safe = self.progress.get().unwrap_or_default();
-            if safe >= self.marked && safe < at && self.held.elapsed() >= HOLD_EVERY {
-                self.hold(at)?;
+            if self.held.elapsed() >= HOLD_EVERY {
+                self.hold_nothing_more(at)?;
             }
             if published > at {
                 continue;
@@ -193,6 +191,8 @@ impl Delivery {
         if let Some(safe) = sink.finish()? {
             self.hold(safe)?;
         }
+        self.hold_nothing_more(at)?;
+        self.lag(0);
         Ok(())
     }
 
@@ -302,6 +302,16 @@ impl Delivery {
             }
             return Ok(reached);
         }
+    }
+
+    /// If all that was written is safe, nothing keeps the epochs after it, up to `at`, which changed nothing.
+    fn hold_nothing_more(&mut self, at: Epoch) -> Result<(), SinkError> {
+        let safe = self.progress.get().unwrap_or_default();
+        if safe >= self.marked && safe < at { self.hold(at) } else { Ok(()) }
+    }
+
+    fn lag(&self, epochs: Epoch) {
+        self.metrics.sink_lag.with_label_values(&[&self.planned.name]).set(epochs as i64);
     }
 
     fn count(&self, records: u64) {

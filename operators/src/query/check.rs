@@ -157,7 +157,6 @@ mod tests {
             "EXPLAIN SELECT 1",
             "EXPLAIN ANALYZE SELECT 1",
             "(SELECT 1) UNION ALL (SELECT 2)",
-            "TABLE x",
         ] {
             assert!(statement(sql).is_ok(), "{sql}: {}", refusal(sql));
         }
@@ -193,7 +192,8 @@ mod tests {
 
     #[test]
     fn what_is_too_deep_or_too_long_is_refused() {
-        assert!(refusal(&format!("SELECT {}1{}", "(".repeat(1_000), ")".repeat(1_000))).contains("nested"));
+        assert!(refusal(&format!("SELECT {}1{}", "(".repeat(100), ")".repeat(100))).contains("nested"));
+        assert!(refusal(&format!("SELECT {}1{}", "(".repeat(1_000), ")".repeat(1_000))).contains("brackets"));
         assert!(refusal(&format!("SELECT 1{}", "+1".repeat(5_000))).contains("operators"));
         assert!(refusal(&format!("SELECT '{}'", "x".repeat(70_000))).contains("bytes"));
         assert!(size(&format!("SELECT 1 IN ({}1)", "1,".repeat(10_000))).is_ok());
