@@ -679,7 +679,7 @@ fn quoted(text: &str) -> &str {
     text.split(['"', '\'', '`']).next().unwrap_or_default()
 }
 
-/// What `operators::query` stands behind: answers `rows N` with N rows, and can wait, panic and refuse.
+/// What `sql` stands behind: answers `rows N` with N rows, and can wait, panic and refuse.
 fn fake(snapshot: Snapshot, query: Query, sink: &mut dyn Sink) -> Running<'_> {
     Box::pin(async move {
         let (word, count) = query.sql.split_once(' ').unwrap_or((&query.sql, "0"));

@@ -17,7 +17,7 @@ use crate::http;
 /// Reads and checks a pipeline whose files are in `dir`.
 pub fn plan(dir: &Path, text: &str) -> Result<Arc<Plan>, String> {
     let file = dir.join("pipeline.toml");
-    let plan = engine::pipeline::load(&file, text, &|_| None, &operators::catalogue());
+    let plan = engine::pipeline::load(&file, text, &|_| None, &catalogue::all());
     plan.map(Arc::new).map_err(|problems| problems.to_string())
 }
 

@@ -17,7 +17,7 @@ pub fn load(file: &Path) -> Result<Plan, Failure> {
 /// Reads and checks a pipeline file. The outer error says that it cannot be read.
 fn read(file: &Path) -> Result<Result<Plan, Problems>, Failure> {
     let text = std::fs::read_to_string(file).map_err(|e| Failure::usage(format!("{}: {e}", file.display())))?;
-    Ok(pipeline::load(file, &text, &variable, &operators::catalogue()))
+    Ok(pipeline::load(file, &text, &variable, &catalogue::all()))
 }
 
 /// `thalweg check`.
@@ -69,7 +69,7 @@ pub fn explain(arguments: &Explain) -> Result<(), Failure> {
 
 /// `thalweg infer`.
 pub fn infer(arguments: &Infer) -> Result<(), Failure> {
-    let text = operators::connect::infer(&arguments.file).map_err(Failure::broken)?;
+    let text = connect::infer(&arguments.file).map_err(Failure::broken)?;
     print!("{text}");
     Ok(())
 }
@@ -116,7 +116,7 @@ pub fn bench(arguments: &Bench) -> Result<(), Failure> {
 /// `thalweg manual`.
 pub fn manual(arguments: &Manual) -> Result<(), Failure> {
     match arguments.page {
-        Page::Operators => print!("{}", operators::manual::operators(&operators::catalogue())),
+        Page::Operators => print!("{}", engine::manual::operators(&catalogue::all())),
         Page::Api => print!("{}", api::manual()),
     }
     Ok(())

@@ -108,7 +108,7 @@ pub fn dump(data: &Path, view: &str, as_of: Option<Epoch>, out: &mut dyn Write) 
 pub fn sql(data: &Path, query: &str, as_of: Option<Epoch>, accept: &str, out: &mut dyn Write) -> Result<(), Error> {
     let store = Store::open_read_only(data)?;
     let snapshot = store.snapshot(as_of)?;
-    let answer = api::run_query(operators::query::run, snapshot, query, Some(accept), &api::Options::default());
+    let answer = api::run_query(sql::run, snapshot, query, Some(accept), &api::Options::default());
     let body = answer.map_err(|(code, message)| Error::Query { code: code.name, message })?;
     Ok(out.write_all(&body)?)
 }

@@ -60,7 +60,7 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
             tracing::info!(%address, "serving {scheme}://{address}");
         }
         let handle = handle.clone();
-        let options = api::Options { tokens, tls, queries: Some(operators::query::run), ..api::Options::default() };
+        let options = api::Options { tokens, tls, queries: Some(sql::run), ..api::Options::default() };
         runtime.spawn(async move {
             let shutdown = async {
                 let _ = closed.await;

@@ -79,13 +79,13 @@ struct Taken {
 fn replayed(a: &TrainValue, file: &Path) -> Result<Taken, Failure> {
     let text = std::fs::read_to_string(file).map_err(|e| Failure::usage(format!("{}: {e}", file.display())))?;
     let name = a.step.as_deref().expect("clap wants it with --pipeline");
-    let step = Step::find(file, &text, &variable, name, a.elapsed.as_deref()).map_err(Failure::usage)?;
+    let step = Step::find(file, &text, &variable, &catalogue::all(), name, a.elapsed.as_deref()).map_err(Failure::usage)?;
     let training = step.training(a.slot_secs, a.spread, usize::from(a.sweeps));
     let has_places = Some(training.grid.is_some());
     let trainer = trainer(a, training, has_places)?;
     progress("running the pipeline on what was recorded");
     let Replayed { trainer, mut refused, faults } =
-        step.replay(&a.history, &std::env::temp_dir(), trainer).map_err(Failure::usage)?;
+        step.replay(&a.history, &connect::recorded, &std::env::temp_dir(), trainer).map_err(Failure::usage)?;
     if faults > 0 {
         refused.insert("fault", faults);
     }

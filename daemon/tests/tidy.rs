@@ -6,19 +6,25 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Crates of the workspace with those they may name. `testkit` may be named by tests alone, but by all of them.
+/// Crates of the workspace with those they may name. Those of [`FOR_TESTS`] may be named by all tests besides.
 const ARROWS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("storage", &["types"]),
     ("engine", &["types", "storage"]),
-    ("operators", &["types", "engine", "storage"]),
+    ("connect", &["types", "engine"]),
+    ("operators", &["types", "engine"]),
+    ("catalogue", &["engine", "connect", "operators"]),
+    ("sql", &["types", "storage", "engine"]),
     ("api", &["types", "storage", "engine"]),
-    ("daemon", &["types", "storage", "engine", "operators", "api", "bench", "city"]),
-    ("examples", &["types", "storage", "engine", "operators", "api"]),
+    ("daemon", &["types", "storage", "engine", "connect", "operators", "catalogue", "sql", "api", "bench", "city"]),
+    ("examples", &["types", "storage", "engine", "operators", "catalogue", "api"]),
     ("testkit", &["types", "storage", "engine"]),
-    ("bench", &["types", "storage", "engine", "operators", "api", "examples", "city"]),
+    ("bench", &["types", "storage", "engine", "operators", "catalogue", "api", "examples", "city"]),
     ("city", &["operators"]),
 ];
+
+/// What whole pipelines are made of, and what tests share.
+const FOR_TESTS: &[&str] = &["testkit", "catalogue", "connect"];
 
 /// Libraries that take long to compile or shape what is built on them, with the crates that may use them. A name ending
 /// in `*` is a prefix. `bench` measures its limits with the bare libraries.
@@ -26,9 +32,9 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rocksdb", &["storage", "bench"]),
     ("timely*", &["engine", "operators", "bench"]),
     ("differential-dataflow", &["engine", "operators", "bench"]),
-    ("datafusion*", &["operators"]),
-    ("parquet", &["operators", "bench"]),
-    ("rdkafka", &["operators", "bench"]),
+    ("datafusion*", &["operators", "sql"]),
+    ("parquet", &["connect", "bench"]),
+    ("rdkafka", &["connect", "bench"]),
     ("axum", &["api", "daemon", "bench"]),
     ("tokio*", &["api", "daemon", "bench"]),
     ("hyper*", &["api", "daemon", "bench"]),
@@ -58,7 +64,7 @@ fn crates_name_only_those_they_may() {
         for (section, dependency, _) in manifest(name) {
             let is_crate = arrows.contains_key(dependency.as_str());
             let for_tests = section == "dev-dependencies";
-            let allowed = allowed.contains(&dependency.as_str()) || (for_tests && dependency == "testkit");
+            let allowed = allowed.contains(&dependency.as_str()) || (for_tests && FOR_TESTS.contains(&dependency.as_str()));
             if is_crate && !allowed {
                 let _ =
                     writeln!(wrong, "{name}/Cargo.toml: [{section}] names `{dependency}`, which {name} may not know");

@@ -8,6 +8,7 @@ pub mod catalogue;
 pub mod clock;
 pub mod connector;
 mod handle;
+pub mod manual;
 pub mod metrics;
 pub mod operator;
 pub mod pipeline;

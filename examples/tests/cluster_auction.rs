@@ -31,7 +31,7 @@ fn trace(data: &Path) -> Plan {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster_auction/google_trace.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     let env = |_: &str| Some(data.display().to_string());
-    engine::pipeline::load(&file, &text, &env, &operators::catalogue()).unwrap_or_else(|problems| panic!("{problems}"))
+    engine::pipeline::load(&file, &text, &env, &catalogue::all()).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 /// A relation at an epoch.

@@ -35,7 +35,7 @@ fn examples() -> &'static Path {
 
 fn plan(file: &Path, text: &str, data: &Path) -> Plan {
     let env = |_: &str| Some(data.display().to_string());
-    load(file, text, &env, &operators::catalogue()).unwrap_or_else(|problems| panic!("{problems}"))
+    load(file, text, &env, &catalogue::all()).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 /// Runs the tests in a file: there are some, and all pass.

@@ -90,7 +90,7 @@ impl Auction {
             source("a", &REQUESTS),
             source("b", &RESOURCES)
         );
-        let plan = engine::pipeline::load(Path::new("p.toml"), &text, &|_| None, &operators::catalogue())
+        let plan = engine::pipeline::load(Path::new("p.toml"), &text, &|_| None, &catalogue::all())
             .unwrap_or_else(|problems| panic!("{problems}\n{text}"))
             .steps
             .remove(0)

@@ -44,7 +44,7 @@ fn check(options: &str, asks: &str, offers: &str, expected: &str) {
          {expected}\nfaults = []"
     );
     let text = pipeline(OVER_TABLES, options, &test);
-    let plan = load(Path::new("p.toml"), &text, &|_| None, &operators::catalogue()).unwrap_or_else(|p| panic!("{p}"));
+    let plan = load(Path::new("p.toml"), &text, &|_| None, &catalogue::all()).unwrap_or_else(|p| panic!("{p}"));
     let folder = tempfile::tempdir().unwrap();
     let said: String = testing::run(&plan, folder.path()).iter().map(|outcome| outcome.text("p")).collect();
     assert!(said.is_empty(), "{said}");
@@ -53,7 +53,7 @@ fn check(options: &str, asks: &str, offers: &str, expected: &str) {
 /// Everything that is said of options that cannot be had together.
 fn refusals(over: &str, options: &str) -> String {
     let text = pipeline(over, options, "");
-    match load(Path::new("p.toml"), &text, &|_| None, &operators::catalogue()) {
+    match load(Path::new("p.toml"), &text, &|_| None, &catalogue::all()) {
         Ok(_) => String::new(),
         Err(problems) => problems.to_string(),
     }

@@ -44,7 +44,7 @@ struct Step {
 impl Step {
     fn new(options: &str) -> Step {
         let text = format!("{}[steps.it]\n{options}", sources());
-        let plan = engine::pipeline::load(std::path::Path::new("p.toml"), &text, &|_| None, &operators::catalogue());
+        let plan = engine::pipeline::load(std::path::Path::new("p.toml"), &text, &|_| None, &catalogue::all());
         let mut plan = plan.unwrap_or_else(|problems| panic!("{problems}\n{text}"));
         let schemas = plan.sources.iter().map(|s| (s.name.clone(), s.schema.clone())).collect();
         let plan = plan.steps.remove(0).plan;
@@ -190,7 +190,7 @@ fn weights_are_those_computed_by_hand() {
 fn hexagons_are_on_the_globe_and_have_no_key() {
     let told = |step: &str, more: &str| {
         let text = format!("{}[steps.s]\n{step}{more}", sources());
-        let plan = engine::pipeline::load(std::path::Path::new("p.toml"), &text, &|_| None, &operators::catalogue());
+        let plan = engine::pipeline::load(std::path::Path::new("p.toml"), &text, &|_| None, &catalogue::all());
         plan.unwrap_err().to_string()
     };
     let (dispatch, reposition) = (format!("{DISPATCH}{VALUED}"), REPOSITION);
@@ -213,7 +213,7 @@ fn hexagons_are_on_the_globe_and_have_no_key() {
 fn every_mistake_of_a_curve_is_told() {
     let told = |options: &str| {
         let text = format!("{}[steps.it]\n{DISPATCH}policy = \"myopic\"\n{options}", sources());
-        let plan = engine::pipeline::load(std::path::Path::new("p.toml"), &text, &|_| None, &operators::catalogue());
+        let plan = engine::pipeline::load(std::path::Path::new("p.toml"), &text, &|_| None, &catalogue::all());
         plan.map(|_| ()).unwrap_err().to_string()
     };
     let all = told("completion = \"curve\"\ncancel_at_m = [-1, \"x\", nan]\ncancel_probability = 1.5\nkeep_secs = 0");

@@ -365,7 +365,7 @@ fn pipeline(options: &str) -> String {
 impl Step {
     fn new(options: &str) -> Step {
         let text = pipeline(options);
-        let plan = load(Path::new("p.toml"), &text, &|_| None, &operators::catalogue());
+        let plan = load(Path::new("p.toml"), &text, &|_| None, &catalogue::all());
         let plan = plan.unwrap_or_else(|problems| panic!("{problems}")).steps.remove(0).plan;
         let views = vec![BTreeMap::new(); plan.outputs.len()];
         Step { operator: Step::start(&plan), plan, state: BTreeMap::new(), views, written: 0, epoch: 0 }
@@ -430,7 +430,7 @@ fn events(random: &mut Random, from: usize, count: usize) -> RecordBatch {
         columns.push(floats(&mut |t| (t / 7 % (j + 2)) as f64 + uniform(random)));
     }
     columns.push(Arc::new(Int64Array::from(seqs)));
-    let plan = load(Path::new("p.toml"), &pipeline(""), &|_| None, &operators::catalogue());
+    let plan = load(Path::new("p.toml"), &pipeline(""), &|_| None, &catalogue::all());
     let plan = plan.unwrap_or_else(|problems| panic!("{problems}"));
     RecordBatch::try_new(plan.schema("a").expect("it is there").arrow(), columns).expect("columns of the schema")
 }
@@ -471,7 +471,7 @@ fn state_costs_what_came_and_restores_exactly() {
 #[test]
 fn mistakes_are_told_all_at_once() {
     let problems = |options: &str| {
-        let plan = load(Path::new("p.toml"), &pipeline(options), &|_| None, &operators::catalogue());
+        let plan = load(Path::new("p.toml"), &pipeline(options), &|_| None, &catalogue::all());
         plan.err().map_or_else(String::new, |problems| problems.to_string())
     };
     let told = problems(

@@ -33,7 +33,7 @@ fn pipeline(levels: usize, step: &str) -> String {
 }
 
 fn problems(levels: usize, step: &str) -> Vec<String> {
-    match load(Path::new("p.toml"), &pipeline(levels, step), &|_| None, &operators::catalogue()) {
+    match load(Path::new("p.toml"), &pipeline(levels, step), &|_| None, &catalogue::all()) {
         Ok(_) => Vec::new(),
         Err(problems) => problems.iter().map(ToString::to_string).collect(),
     }
@@ -56,7 +56,7 @@ struct Step {
 impl Step {
     fn new(levels: usize, step: &str) -> Step {
         let text = pipeline(levels, step);
-        let plan = load(Path::new("p.toml"), &text, &|_| None, &operators::catalogue());
+        let plan = load(Path::new("p.toml"), &text, &|_| None, &catalogue::all());
         let plan = plan.unwrap_or_else(|problems| panic!("{problems}"));
         let input = plan.sources[0].schema.clone();
         let plan = plan.steps[0].plan.clone();

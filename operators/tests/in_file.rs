@@ -76,7 +76,7 @@ compute = { last = "max(finished_at)", longest = "max(duration_s)" }
 #[track_caller]
 fn check(tests: &str, expected: &str) {
     let text = format!("name = \"p\"\n{}\n{PIPELINE}", tests.trim_start());
-    let plan = load(Path::new("p.toml"), &text, &secret, &operators::catalogue()).unwrap_or_else(|p| panic!("{p}"));
+    let plan = load(Path::new("p.toml"), &text, &secret, &catalogue::all()).unwrap_or_else(|p| panic!("{p}"));
     let folder = tempfile::tempdir().unwrap();
     let said: String = testing::run(&plan, folder.path()).iter().map(|outcome| outcome.text("p")).collect();
     let expected: Vec<&str> = expected.trim().lines().map(|l| l.strip_prefix("        ").unwrap_or(l)).collect();
@@ -321,7 +321,7 @@ given = {}
 expect.orders = []
 "#;
     let text = format!("name = \"p\"\n{tests}\n{PIPELINE}");
-    let plan = load(Path::new("p.toml"), &text, &secret, &operators::catalogue()).unwrap();
+    let plan = load(Path::new("p.toml"), &text, &secret, &catalogue::all()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let outcomes = testing::run(&plan, folder.path());
     let passed: Vec<bool> = outcomes.iter().map(testing::Outcome::passed).collect();

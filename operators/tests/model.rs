@@ -312,7 +312,7 @@ fn planned(operator: &str, options: &str, inputs: &[&Schema]) -> engine::plan::S
         );
     }
     text += &format!("[steps.it]\noperator = \"{operator}\"\n{options}");
-    let plan = engine::pipeline::load(std::path::Path::new("p.toml"), &text, &|_| None, &operators::catalogue());
+    let plan = engine::pipeline::load(std::path::Path::new("p.toml"), &text, &|_| None, &catalogue::all());
     plan.unwrap_or_else(|problems| panic!("{problems}\n{text}")).steps.remove(0).plan
 }
 
@@ -782,7 +782,7 @@ fn no_operator_is_forgotten() {
         "dispatch",
         "reposition",
     ];
-    for operator in operators::catalogue().operators {
+    for operator in catalogue::all().operators {
         assert!(held.contains(&operator.name), "`{}` is held to no model: add its cases here", operator.name);
     }
 }

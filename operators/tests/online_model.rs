@@ -56,7 +56,7 @@ fn planned(options: &str) -> Result<StepPlan, String> {
         source("vectors", &VECTORS),
         source("changes", &CHANGES)
     );
-    match engine::pipeline::load(Path::new("p.toml"), &text, &|_| None, &operators::catalogue()) {
+    match engine::pipeline::load(Path::new("p.toml"), &text, &|_| None, &catalogue::all()) {
         Ok(mut plan) => Ok(plan.steps.remove(0).plan),
         Err(problems) => Err(problems.to_string()),
     }

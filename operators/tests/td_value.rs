@@ -24,7 +24,7 @@ fn load(options: &str) -> Result<engine::Plan, String> {
 
 fn load_from(head: &str, options: &str) -> Result<engine::Plan, String> {
     let text = format!("{head}{options}");
-    engine::pipeline::load(Path::new("p.toml"), &text, &|_| None, &operators::catalogue()).map_err(|e| e.to_string())
+    engine::pipeline::load(Path::new("p.toml"), &text, &|_| None, &catalogue::all()).map_err(|e| e.to_string())
 }
 
 struct Random(u64);

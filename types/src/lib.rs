@@ -10,7 +10,9 @@ mod fault;
 mod hash;
 pub mod json;
 mod progress;
+pub mod random;
 mod schema;
+pub mod time;
 mod value;
 
 pub use change::{Change, ChangeSet};

@@ -1,6 +1,6 @@
 //! Draws of the kernels of dispatch: functions of a seed and two counters, in no order.
 
-use crate::random::{STEP, mix, unit};
+use types::random::{STEP, mix, unit};
 
 /// A well-mixed number of a seed and two counters: the finaliser once a word.
 pub fn draw(seed: u64, a: u64, b: u64) -> u64 {

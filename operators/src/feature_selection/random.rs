@@ -1,6 +1,6 @@
 //! Numbers that look random and are a function of a seed and a counter.
 
-use crate::random::{self, STEP, mix};
+use types::random::{self, STEP, mix};
 
 /// The number at a counter, from 0 up to and without 1.
 pub fn unit(seed: u64, counter: u64) -> f64 {

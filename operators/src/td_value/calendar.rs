@@ -123,7 +123,7 @@ impl Calendar {
 
 /// An event time as text, as sources read it by default, or as microseconds since 1970.
 pub fn event_time(text: &str) -> Option<Micros> {
-    text.parse().ok().or_else(|| crate::connect::TimeFormat::Auto.parse(text.as_bytes()).ok())
+    text.parse().ok().or_else(|| types::time::TimeFormat::Auto.parse(text.as_bytes()).ok())
 }
 
 /// `HH:MM`, `HH:MM:SS` or with a fraction of a second.

@@ -9,7 +9,7 @@
 //!
 //! Floats are added in one order on one thread: the same numbers give the same bits.
 
-use crate::random::{STEP, mix, unit};
+use types::random::{STEP, mix, unit};
 
 /// The length of a tile's vector.
 const EMBEDDING: usize = 16;

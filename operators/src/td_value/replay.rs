@@ -11,14 +11,14 @@ use std::sync::{Arc, Mutex};
 use arrow::array::{Array, AsArray, Float64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::TimestampMicrosecondType;
 use engine::operator::{Context, HistoryOperator, StepKind};
-use engine::plan::Settings;
-use engine::{FAULTS, Plan, pipeline, testing};
+use engine::connector::ConnectorFactory;
+use engine::plan::{PlannedSource, Settings};
+use engine::{Catalogue, FAULTS, Plan, pipeline, testing};
 use types::{Type, Value};
 
 use super::learner::floats;
 use super::options::{TdValue, cell_name, read_to_train};
 use super::train::{Record, Trainer, Training};
-use crate::connect::recorded;
 
 /// A step that is to be trained for, with what comes before it.
 #[derive(Debug)]
@@ -29,6 +29,9 @@ pub struct Step {
     /// The column of the time that passes after the event time, if that is not the duration.
     elapsed: Option<usize>,
 }
+
+/// What puts a file in the place of a source.
+pub type Recorded<'a> = &'a dyn Fn(&PlannedSource, &Path) -> Result<Arc<dyn ConnectorFactory>, String>;
 
 /// What came of a replay.
 #[derive(Debug)]
@@ -47,11 +50,12 @@ impl Step {
         file: &Path,
         text: &str,
         env: &dyn Fn(&str) -> Option<String>,
+        catalogue: &Catalogue,
         name: &str,
         elapsed: Option<&str>,
     ) -> Result<Step, String> {
         let found: RefCell<Option<Arc<TdValue>>> = RefCell::new(None);
-        let mut plan = pipeline::load_with(file, text, env, &crate::catalogue(), &|step, def, section, relations| {
+        let mut plan = pipeline::load_with(file, text, env, catalogue, &|step, def, section, relations| {
             if step != name || def.name != super::DEF.name {
                 return (def.plan)(section, relations);
             }
@@ -85,11 +89,12 @@ impl Step {
         Training { grid, gamma, unit_secs, slot_secs, offset, spread, sweeps }
     }
 
-    /// Runs what comes before the step on files of what its sources brought. A file without a name is the only source's. The
-    /// store is made under `folder`, and thrown away.
+    /// Runs what comes before the step on files of what its sources brought, each read as `recorded` says. A file without a
+    /// name is the only source's. The store is made under `folder`, and thrown away.
     pub fn replay(
         mut self,
         histories: &[(Option<String>, PathBuf)],
+        recorded: Recorded<'_>,
         folder: &Path,
         trainer: Trainer,
     ) -> Result<Replayed, String> {

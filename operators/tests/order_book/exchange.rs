@@ -39,7 +39,7 @@ levels = 10
 /// The digests of all views, and the rows of `health`.
 fn ended(workers: usize, epoch_rows_max: usize) -> (Vec<String>, Vec<Vec<Value>>) {
     let text = PIPELINE.to_owned() + &format!("[epoch]\nrows_max = {epoch_rows_max}\n");
-    let plan = engine::pipeline::load(Path::new("p.toml"), &text, &|_| None, &operators::catalogue())
+    let plan = engine::pipeline::load(Path::new("p.toml"), &text, &|_| None, &catalogue::all())
         .unwrap_or_else(|problems| panic!("{problems}"));
     let relations: Vec<_> = plan.relations().into_iter().map(|r| (r.name, r.schema.clone())).collect();
     let folder = tempfile::tempdir().unwrap();

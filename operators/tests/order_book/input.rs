@@ -419,7 +419,7 @@ fn mistakes_in_a_step_are_told() {
     let problems = |options: &str| {
         let text = pipeline(&SCRIPT, options);
         let path = std::path::Path::new("p.toml");
-        match engine::pipeline::load(path, &text, &|_| None, &operators::catalogue()) {
+        match engine::pipeline::load(path, &text, &|_| None, &catalogue::all()) {
             Ok(_) => String::new(),
             Err(problems) => problems.to_string(),
         }

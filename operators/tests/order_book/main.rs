@@ -13,7 +13,7 @@ use std::path::Path;
 /// The manual's pipeline, run as it stands.
 #[test]
 fn the_manuals_pipeline_runs() {
-    let catalogue = operators::catalogue();
+    let catalogue = catalogue::all();
     let example = catalogue.operator("order_book").expect("it is there").example;
     let tests = r#"
 [[tests]]

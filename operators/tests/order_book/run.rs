@@ -26,7 +26,7 @@ pub fn pipeline(columns: &[(&str, Type)], options: &str) -> String {
 /// The plan of that step.
 pub fn planned(columns: &[(&str, Type)], options: &str) -> StepPlan {
     let text = pipeline(columns, options);
-    engine::pipeline::load(Path::new("p.toml"), &text, &|_| None, &operators::catalogue())
+    engine::pipeline::load(Path::new("p.toml"), &text, &|_| None, &catalogue::all())
         .unwrap_or_else(|problems| panic!("{problems}\n{text}"))
         .steps
         .remove(0)
