@@ -79,7 +79,8 @@ struct Taken {
 fn replayed(a: &TrainValue, file: &Path) -> Result<Taken, Failure> {
     let text = std::fs::read_to_string(file).map_err(|e| Failure::usage(format!("{}: {e}", file.display())))?;
     let name = a.step.as_deref().expect("clap wants it with --pipeline");
-    let step = Step::find(file, &text, &variable, &catalogue::all(), name, a.elapsed.as_deref()).map_err(Failure::usage)?;
+    let step =
+        Step::find(file, &text, &variable, &catalogue::all(), name, a.elapsed.as_deref()).map_err(Failure::usage)?;
     let training = step.training(a.slot_secs, a.spread, usize::from(a.sweeps));
     let has_places = Some(training.grid.is_some());
     let trainer = trainer(a, training, has_places)?;

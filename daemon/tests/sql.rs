@@ -150,8 +150,7 @@ impl Fixture {
         options: &api::Options,
     ) -> Result<Vec<u8>, (&'static str, String)> {
         let snapshot = self.store.snapshot(as_of).unwrap();
-        api::run_query(sql::run, snapshot, sql, Some(accept), options)
-            .map_err(|(code, message)| (code.name, message))
+        api::run_query(sql::run, snapshot, sql, Some(accept), options).map_err(|(code, message)| (code.name, message))
     }
 
     fn ask(&self, sql: &str) -> Json {

@@ -64,7 +64,8 @@ fn crates_name_only_those_they_may() {
         for (section, dependency, _) in manifest(name) {
             let is_crate = arrows.contains_key(dependency.as_str());
             let for_tests = section == "dev-dependencies";
-            let allowed = allowed.contains(&dependency.as_str()) || (for_tests && FOR_TESTS.contains(&dependency.as_str()));
+            let allowed =
+                allowed.contains(&dependency.as_str()) || (for_tests && FOR_TESTS.contains(&dependency.as_str()));
             if is_crate && !allowed {
                 let _ =
                     writeln!(wrong, "{name}/Cargo.toml: [{section}] names `{dependency}`, which {name} may not know");

@@ -220,7 +220,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: Result<&str, TimeError>) {
-        let got = TimeFormat::Auto.parse(text.as_bytes()).map(types::json::rfc3339);
+        let got = TimeFormat::Auto.parse(text.as_bytes()).map(crate::json::rfc3339);
         assert_eq!(got.as_deref().map_err(|e| *e), expected, "{text}");
     }
 
@@ -273,10 +273,10 @@ mod tests {
     #[test]
     fn patterns_are_strftime() {
         let format = TimeFormat::Pattern("%d/%m/%Y %H:%M".into());
-        assert_eq!(format.parse(b"16/11/2023 18:17").map(types::json::rfc3339).as_deref(), Ok("2023-11-16T18:17:00Z"));
+        assert_eq!(format.parse(b"16/11/2023 18:17").map(crate::json::rfc3339).as_deref(), Ok("2023-11-16T18:17:00Z"));
         assert_eq!(format.parse(b"2023-11-16"), Err(TimeError::Form));
         let day = TimeFormat::Pattern("%Y%m%d".into());
-        assert_eq!(day.parse(b"20231116").map(types::json::rfc3339).as_deref(), Ok("2023-11-16T00:00:00Z"));
+        assert_eq!(day.parse(b"20231116").map(crate::json::rfc3339).as_deref(), Ok("2023-11-16T00:00:00Z"));
         assert!(TimeFormat::check_pattern("%Y %J").is_err());
         assert!(TimeFormat::check_pattern("%Y-%m-%dT%H:%M:%S%.f%:z").is_ok());
     }

@@ -19,9 +19,9 @@ use engine::{ConnectorDef, OptionDef};
 use types::{Column, Position, Type};
 
 use crate::source::{RowSpec, Rows};
-use types::time::TimeFormat;
 use city::{City, CityOptions, Table};
 use market::{Market, MarketOptions};
+use types::time::TimeFormat;
 
 pub(crate) const DEF: ConnectorDef = ConnectorDef {
     name: "generate",

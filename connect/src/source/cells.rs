@@ -296,6 +296,15 @@ impl Rows {
         Ok(())
     }
 
+    /// Ends the columns of a row: where nothing has come, there is null.
+    pub fn fill(&mut self) {
+        for column in &mut self.columns {
+            if column.len() == self.good {
+                column.push_null();
+            }
+        }
+    }
+
     /// Takes back what the unfinished row has appended.
     pub fn rollback(&mut self) {
         self.columns.iter_mut().for_each(|c| c.truncate(self.good));

@@ -243,6 +243,14 @@ pub(crate) fn count_ipc_rows(payload: &[u8]) -> Result<u64, String> {
     })
 }
 
+/// The columns of an Arrow IPC stream.
+pub(crate) fn ipc_columns(payload: &[u8]) -> Result<Vec<String>, String> {
+    guarded(|| {
+        let reader = StreamReader::try_new(Messages::new(payload), None).map_err(|e| e.to_string())?;
+        Ok(reader.schema().fields().iter().map(|f| f.name().clone()).collect())
+    })
+}
+
 /// Which declared column the file lacks, or has with a type that can never be read as declared.
 fn misfit_of(schema: &SchemaRef, spec: &RowSpec) -> Option<Bad> {
     spec.columns.iter().find_map(|column| {
@@ -342,7 +350,7 @@ fn cell(array: &ArrayRef, row: usize) -> String {
 }
 
 /// A row as text, as much of it as a fault keeps.
-fn text<'n>(batch: &RecordBatch, row: usize, names: impl Iterator<Item = &'n str>) -> String {
+pub(crate) fn text<'n>(batch: &RecordBatch, row: usize, names: impl Iterator<Item = &'n str>) -> String {
     let mut text = String::new();
     for (name, column) in names.filter_map(|name| Some((name, batch.column_by_name(name)?))) {
         if text.len() >= Fault::RAW_BYTES_MAX {

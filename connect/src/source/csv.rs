@@ -464,8 +464,8 @@ mod tests {
     use proptest::prelude::*;
     use types::{Column, Value};
 
-    use types::time::TimeFormat;
     use super::*;
+    use types::time::TimeFormat;
 
     fn spec(columns: &[(&str, Type)], max: usize) -> Arc<RowSpec> {
         let columns = columns.iter().map(|(n, t)| Column { name: (*n).into(), ty: *t, nullable: true }).collect();

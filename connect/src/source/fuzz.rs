@@ -10,14 +10,19 @@ use engine::PushFormat;
 use engine::connector::{ConnectorFactory, Next, SourceEnv};
 use storage::{JournalEntry, Options, Store};
 use testkit::random::Random;
-use types::Position;
+use types::{Position, Type};
 
+use super::avro;
+use super::cells::{Bad, Rows};
 use super::file::FileOptions;
 use super::http::HttpOptions;
+use super::protobuf;
+use super::samples::{columns, rows, sample};
 use super::tests::{KV, batch, batches, gzip, in_every_format, ipc_stream, options, records, zst};
+use types::time::TimeFormat;
 
 /// Breaks bytes in a few places; `other` is what pieces are spliced in from.
-fn broken(bytes: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
+pub(super) fn broken(bytes: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
     const SPECIAL: &[u8] = b"\0\x01\x7f\x80\xff\"'\\,;\t\r\n {}[]:-+.eEN0919\xef\xbb\xbf\x1f\x8b(";
     const NUMBERS: &[i64] =
         &[0, 1, -1, 127, 1 << 31, i32::MAX as i64, i64::MAX, i64::MIN, 1 << 40, (1 << 62) - 8, 0x7fff_fff8, -8];
@@ -189,4 +194,93 @@ fn broken_pushes_are_refused_or_have_as_many_records_as_was_said() {
         assert_eq!(next, until, "turn {turn}: more records than were said");
     }
     assert!(refused > 100 && next > 4_000, "{refused} refused, {next} records");
+}
+
+/// The columns that take all of a trip, some of it twice.
+const TRIP: [(&str, Type, &str); 11] = [
+    ("id", Type::Int64, "id"),
+    ("fare", Type::Float64, "fare"),
+    ("zone", Type::String, "zone"),
+    ("kind", Type::String, "kind"),
+    ("note", Type::String, "note"),
+    ("at", Type::Timestamp, "at"),
+    ("lat", Type::Float64, "from.lat"),
+    ("from", Type::String, "from"),
+    ("stops", Type::String, "stops"),
+    ("tags", Type::String, "tags"),
+    ("back", Type::String, "back"),
+];
+
+/// Broken messages, and bytes that never were one, are each a row or a fault; what is made of them is no larger than
+/// their bytes can mean. Gives how many were rows.
+fn messages_are_rows_or_faults(
+    samples: &[Vec<u8>],
+    random: &mut Random,
+    spec: &std::sync::Arc<super::RowSpec>,
+    mut decode: impl FnMut(&[u8], &mut Rows) -> Result<(), Bad>,
+) -> usize {
+    let mut good = 0;
+    for turn in 0..20_000 {
+        let (bytes, other) = (&samples[turn % samples.len()], &samples[random.below(samples.len())]);
+        let message = if random.below(8) == 0 {
+            (0..random.below(60)).map(|_| random.next() as u8).collect()
+        } else {
+            broken(bytes, other, random)
+        };
+        let length = message.len();
+        let got = rows(spec, &[message], &mut decode);
+        assert_eq!(got.len(), 1, "turn {turn}");
+        assert!(got[0].len() < 2_000_000 + 200 * length, "turn {turn}: {} of {length} bytes", got[0].len());
+        good += usize::from(got[0].starts_with('['));
+    }
+    good
+}
+
+#[test]
+fn broken_avro_and_protobuf_messages_are_rows_or_faults() {
+    let mut random = Random::seeded();
+    let (spec, paths) = columns(&TRIP, TimeFormat::Auto);
+    let schema = avro::Schema::parse(include_str!("samples/trip.avsc")).unwrap();
+    let reader = avro::Reader::new(schema.into(), &paths, &spec).unwrap();
+    let samples = ["avro_full", "avro_edge"].map(sample);
+    let good = messages_are_rows_or_faults(&samples, &mut random, &spec, |bytes, rows| reader.row(bytes, rows));
+    assert!((500..19_500).contains(&good), "{good} Avro rows");
+
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/connect/samples"));
+    let message = protobuf::message(folder, "trip.proto", "city.v1.Trip").unwrap();
+    let reader = protobuf::Reader::new(message, &paths, &spec).unwrap();
+    let samples = ["proto_full", "proto_edge", "proto_unknown"].map(sample);
+    let good = messages_are_rows_or_faults(&samples, &mut random, &spec, |bytes, rows| reader.row(bytes, rows));
+    assert!((500..19_500).contains(&good), "{good} Protobuf rows");
+}
+
+#[test]
+fn broken_avro_schemas_are_read_or_refused() {
+    let mut random = Random::seeded();
+    let (spec, paths) = columns(&TRIP, TimeFormat::Auto);
+    let text = include_bytes!("samples/trip.avsc");
+    let samples = ["avro_full", "avro_edge"].map(sample);
+    let (mut refused, mut misfit, mut read) = (0, 0, 0);
+    for turn in 0..5_000 {
+        // A text that is no JSON any more says little: names and numbers are exchanged as well.
+        let mut broken_text = String::from_utf8_lossy(&broken(text, text, &mut random)).into_owned();
+        if turn % 2 == 0 {
+            const WORDS: &[&str] = &[
+                "int", "long", "null", "bytes", "record", "Trip", "Place", "Kind", "array", "map", "fixed", "-1", "9",
+            ];
+            let (from, to) = (random.pick(WORDS), random.pick(WORDS));
+            broken_text = String::from_utf8_lossy(text).replacen(from, to, 1 + random.below(9));
+        }
+        let Ok(schema) = avro::Schema::parse(&broken_text) else {
+            refused += 1;
+            continue;
+        };
+        let Ok(reader) = avro::Reader::new(schema.into(), &paths, &spec) else {
+            misfit += 1;
+            continue;
+        };
+        let got = rows(&spec, &[samples[turn % 2].clone()], |bytes, rows| reader.row(bytes, rows));
+        read += usize::from(got[0].starts_with('['));
+    }
+    assert!(refused > 100 && misfit > 10 && read > 100, "{refused} refused, {misfit} do not fit, {read} read");
 }

@@ -359,8 +359,8 @@ mod tests {
     use storage::{JournalEntry, Options, Store};
     use types::{Column, Type};
 
-    use types::time::TimeFormat;
     use super::*;
+    use types::time::TimeFormat;
 
     /// The records from a position on: their numbers and what they are.
     fn read(store: &Store, seq: u64) -> Vec<String> {

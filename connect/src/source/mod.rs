@@ -1,9 +1,11 @@
 //! The connectors: everything a source's `type` can be.
 //!
-//! They share one way from bytes to rows: a decoder ([`csv`], [`ndjson`]) appends single rows to typed columns
-//! ([`cells`]); a columnar file ([`columnar`]) brings its columns whole. Records are numbered as they come, bad ones
+//! They share one way from bytes to rows: a decoder ([`csv`], [`ndjson`], [`avro`], [`protobuf`]) appends single rows to
+//! typed columns ([`cells`]); a columnar file ([`columnar`]) brings its columns whole. Records are numbered as they come, bad ones
 //! included; a bad record is a fault with its place and its text.
 
+mod avro;
+mod base64;
 mod bytes;
 mod cells;
 mod columnar;
@@ -16,6 +18,11 @@ mod infer;
 pub(crate) mod kafka;
 mod lengths;
 mod ndjson;
+mod paths;
+mod protobuf;
+#[cfg(test)]
+mod samples;
+mod scalar;
 #[cfg(test)]
 mod tests;
 mod text;

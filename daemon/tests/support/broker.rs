@@ -137,6 +137,42 @@ impl Broker {
         producer.flush(Duration::from_secs(600)).unwrap();
     }
 
+    /// Sends values that are no text: partition, key, value.
+    pub fn send_bytes(&self, topic: &str, values: &[(i32, &str, Vec<u8>)]) {
+        let producer: ThreadedProducer<_> = ClientConfig::new()
+            .set("bootstrap.servers", &self.address)
+            .set("enable.idempotence", "true")
+            .set("message.max.bytes", "100000000")
+            .set("queue.buffering.max.kbytes", "1000000")
+            .create()
+            .unwrap();
+        for (i, (partition, key, value)) in values.iter().enumerate() {
+            let record = BaseRecord::<str, [u8]>::to(topic)
+                .partition(*partition)
+                .timestamp(1_480_000_000_000 + i as i64)
+                .key(*key)
+                .payload(value);
+            producer.send(record).map_err(|(e, _)| e).unwrap();
+        }
+        producer.flush(Duration::from_secs(60)).unwrap();
+    }
+
+    /// Stops it in the middle of what it does, its connections open.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = std::fs::read_to_string(self.folder().join("pid")).unwrap();
+        let status = Command::new("kill").args([signal, pid.trim()]).status().unwrap();
+        assert!(status.success());
+    }
+
     /// Every committed message of a topic, partition by partition.
     pub fn read(&self, topic: &str) -> Vec<Received> {
         let mut received = Vec::new();

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, AsArray, Float64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::TimestampMicrosecondType;
-use engine::operator::{Context, HistoryOperator, StepKind};
 use engine::connector::ConnectorFactory;
+use engine::operator::{Context, HistoryOperator, StepKind};
 use engine::plan::{PlannedSource, Settings};
 use engine::{Catalogue, FAULTS, Plan, pipeline, testing};
 use types::{Type, Value};

@@ -1,6 +1,6 @@
 //! The Kafka client, as far as it is needed: its state, told by itself, and the few questions it is asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,6 +9,8 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataPartition;
+use rdkafka::statistics::Broker;
 use rdkafka::{Offset, Statistics, TopicPartitionList};
 
 use super::log::Part;
@@ -16,6 +18,9 @@ use super::options::{KafkaOptions, Start};
 
 /// How long an answer of the cluster is waited for: the source's thread must hear when the engine stops.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// A broker that has been asked, and for so long has said nothing, is as good as away: asked for messages, it answers
+/// within `fetch.wait.max.ms` whether there are any or not. In the statistics it is up as long as its connection is.
+const SILENCE_MS: i64 = 2_000;
 
 /// What the client tells of itself.
 #[derive(Debug)]
@@ -25,6 +30,10 @@ pub(super) struct Watch {
     connected: AtomicBool,
     /// What kept it from being so, last.
     trouble: Mutex<String>,
+    /// A broker that is asked and silent for longer is as good as away.
+    silence_us: i64,
+    /// Brokers that were so when the statistics last came. A question may have been asked just before they did.
+    silent: Mutex<BTreeSet<String>>,
     /// The end of each partition, as the brokers said with the last messages.
     ends: Mutex<BTreeMap<Part, i64>>,
 }
@@ -50,8 +59,17 @@ impl ClientContext for Watch {
     }
 
     fn stats(&self, statistics: Statistics) {
-        let up = statistics.brokers.values().any(|b| b.state == "UP");
-        self.connected.store(up, Ordering::Relaxed);
+        let up: Vec<_> = statistics.brokers.values().filter(|b| b.state == "UP").collect();
+        let is_silent = |b: &&&Broker| b.waitresp_cnt > 0 && b.rxidle > self.silence_us;
+        let silent: BTreeSet<String> = up.iter().filter(is_silent).map(|b| b.name.clone()).collect();
+        let before = std::mem::replace(&mut *self.silent.lock().expect("no holder panics"), silent.clone());
+        // One that is not asked anything says nothing for that reason.
+        let answers = up.iter().any(|b| (0..=self.silence_us).contains(&b.rxidle));
+        let is_away = !answers && silent.iter().any(|name| before.contains(name));
+        if is_away {
+            *self.trouble.lock().expect("no holder panics") = "a broker is connected and does not answer".to_owned();
+        }
+        self.connected.store(!up.is_empty() && !is_away, Ordering::Relaxed);
         let mut ends = self.ends.lock().expect("no holder panics");
         for (topic, told) in statistics.topics {
             for (id, partition) in told.partitions {
@@ -85,15 +103,19 @@ impl Watch {
 
 /// A consumer that belongs to no group's assignment.
 pub(super) fn connect(options: &KafkaOptions, source: &str) -> Result<Arc<BaseConsumer<Watch>>, String> {
+    // The group is a name for the cluster's logs; it is never joined, and nothing is committed to it.
+    let group = format!("thalweg-{source}");
+    let config = options.client.with(&[("group.id", &group)]);
+    let wait_ms = config.get("fetch.wait.max.ms").and_then(|ms| ms.parse::<i64>().ok()).unwrap_or(500);
     let watch = Watch {
         source: source.to_owned(),
         connected: AtomicBool::new(false),
         trouble: Mutex::default(),
+        silence_us: (SILENCE_MS + wait_ms) * 1000,
+        silent: Mutex::default(),
         ends: Mutex::default(),
     };
-    // The group is a name for the cluster's logs; it is never joined, and nothing is committed to it.
-    let group = format!("thalweg-{source}");
-    let consumer = options.client.with(&[("group.id", &group)]).create_with_context(watch);
+    let consumer = config.create_with_context(watch);
     Ok(Arc::new(consumer.map_err(|e: KafkaError| format!("the Kafka client cannot be made: {e}"))?))
 }
 
@@ -102,27 +124,44 @@ pub(super) struct Cluster {
     /// Its id; empty if it has none.
     pub id: String,
     pub parts: Vec<Part>,
-    pub missing_topics: Vec<String>,
+    /// What is asked for and not there, as sentences.
+    pub missing: Vec<String>,
 }
 
 /// Asks for the partitions of the source.
 pub(super) fn discover(consumer: &BaseConsumer<Watch>, options: &KafkaOptions) -> Result<Cluster, KafkaError> {
-    let mut cluster = Cluster { id: String::new(), parts: Vec::new(), missing_topics: Vec::new() };
-    for topic in &options.topics {
+    let mut cluster = Cluster { id: String::new(), parts: Vec::new(), missing: Vec::new() };
+    let add = |topic: &str, partitions: &[MetadataPartition], parts: &mut Vec<Part>| {
+        for partition in partitions {
+            if options.partitions.as_ref().is_none_or(|only| only.contains(&partition.id())) {
+                parts.push(Part { topic: topic.to_owned(), id: partition.id() });
+            }
+        }
+    };
+    for topic in &options.topics.names {
         let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
         let found = metadata.topics().iter().find(|t| t.name() == topic);
         let partitions = found.map_or(&[][..], |t| t.partitions());
         if partitions.is_empty() {
-            cluster.missing_topics.push(topic.clone());
+            cluster.missing.push(format!("the topic `{topic}` does not exist"));
         }
-        for partition in partitions {
-            if options.partitions.as_ref().is_none_or(|only| only.contains(&partition.id())) {
-                cluster.parts.push(Part { topic: topic.clone(), id: partition.id() });
-            }
+        add(topic, partitions, &mut cluster.parts);
+    }
+    if !options.topics.patterns.is_empty() {
+        let metadata = consumer.fetch_metadata(None, PATIENCE)?;
+        let (mut matched, topics) = (false, &options.topics);
+        for topic in metadata.topics().iter().filter(|t| topics.matches(t.name())) {
+            matched = true;
+            add(topic.name(), topic.partitions(), &mut cluster.parts);
+        }
+        if !matched {
+            cluster.missing.push(format!("no topic matches `{}`", topics.describe()));
         }
     }
     cluster.id = consumer.client().fetch_cluster_id(PATIENCE).unwrap_or_default();
     cluster.parts.sort();
+    // One may be named, and match as well.
+    cluster.parts.dedup();
     Ok(cluster)
 }
 

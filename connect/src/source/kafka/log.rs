@@ -83,14 +83,23 @@ impl From<(Part, i64, i64, bool)> for Run {
 pub(super) struct Batch {
     pub place: Place,
     pub runs: Vec<Run>,
+    /// How many records each message is, in the order of the runs, those that are lost left out. Empty: one each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counts: Vec<u64>,
 }
 
 /// How the journal calls the payload of a batch.
 pub(super) const FORMAT: &str = "kafka batch";
 
 impl Batch {
-    /// Adds a message behind the last.
-    pub fn push(&mut self, part: &Part, offset: i64) {
+    /// Adds a message behind the last, of so many records.
+    pub fn push(&mut self, part: &Part, offset: i64, records: u64) {
+        if records != 1 && self.counts.is_empty() {
+            self.counts = vec![1; self.messages()];
+        }
+        if records != 1 || !self.counts.is_empty() {
+            self.counts.push(records);
+        }
         match self.runs.last_mut() {
             Some(run) if !run.lost && run.to == offset && run.part == *part => run.to += 1,
             _ => self.runs.push(Run { part: part.clone(), from: offset, to: offset + 1, lost: false }),
@@ -99,7 +108,18 @@ impl Batch {
 
     /// How many records it has.
     pub fn records(&self) -> u64 {
-        self.runs.iter().map(|r| if r.lost { 1 } else { (r.to - r.from).unsigned_abs() }).sum()
+        let lost = self.runs.iter().filter(|r| r.lost).count() as u64;
+        lost + if self.counts.is_empty() { self.messages() as u64 } else { self.counts.iter().sum() }
+    }
+
+    /// How many records the message of that place in the batch is.
+    pub fn count(&self, message: usize) -> u64 {
+        self.counts.get(message).copied().unwrap_or(1)
+    }
+
+    /// How many messages it has.
+    fn messages(&self) -> usize {
+        self.runs.iter().filter(|r| !r.lost).map(|r| (r.to - r.from).unsigned_abs() as usize).sum()
     }
 
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -108,9 +128,14 @@ impl Batch {
 
     /// Reads back what [`Batch::to_bytes`] wrote; `source` is for the error.
     pub fn from_bytes(bytes: &[u8], source: &str) -> Result<Batch, ConnectorError> {
-        serde_json::from_slice(bytes).map_err(|e| {
-            ConnectorError::new(format!("the journal of `{source}` holds a batch that cannot be read: {e}"))
-        })
+        let broken = |why: String| {
+            ConnectorError::new(format!("the journal of `{source}` holds a batch that cannot be read: {why}"))
+        };
+        let batch: Batch = serde_json::from_slice(bytes).map_err(|e| broken(e.to_string()))?;
+        if !batch.counts.is_empty() && batch.counts.len() != batch.messages() {
+            return Err(broken("not as many counts as messages".to_owned()));
+        }
+        Ok(batch)
     }
 }
 
@@ -123,10 +148,10 @@ mod tests {
         let (a, b) = (Part { topic: "t".into(), id: 0 }, Part { topic: "t.x-y".into(), id: 12 });
         let mut batch = Batch::default();
         for (part, offset) in [(&a, 5), (&a, 6), (&b, 0), (&a, 7), (&a, 9)] {
-            batch.push(part, offset);
+            batch.push(part, offset, 1);
         }
         batch.runs.push(Run { part: b.clone(), from: 1, to: 40, lost: true });
-        batch.push(&b, 40);
+        batch.push(&b, 40, 1);
         batch.place = Place { cluster: "c".into(), next: [(a, 10), (b, 41)].into() };
         let runs: Vec<String> =
             batch.runs.iter().map(|r| format!("{}@{}..{} {}", r.part, r.from, r.to, r.lost)).collect();
@@ -142,6 +167,23 @@ mod tests {
         assert_eq!(batch.records(), 7);
         assert_eq!(Batch::from_bytes(&batch.to_bytes(), "s").unwrap(), batch);
         assert!(Batch::from_bytes(b"{}", "s").unwrap_err().to_string().contains("journal of `s`"));
+    }
+
+    #[test]
+    fn messages_of_several_records_are_counted() {
+        let a = Part { topic: "t".into(), id: 0 };
+        let mut batch = Batch::default();
+        batch.push(&a, 0, 1);
+        batch.push(&a, 1, 1);
+        batch.runs.push(Run { part: a.clone(), from: 2, to: 7, lost: true });
+        assert!(!String::from_utf8(batch.to_bytes()).unwrap().contains("counts"));
+        batch.push(&a, 7, 5);
+        batch.push(&a, 8, 1);
+        assert_eq!((batch.counts.as_slice(), batch.records()), (&[1, 1, 5, 1][..], 9));
+        assert_eq!((0..4).map(|m| batch.count(m)).collect::<Vec<_>>(), [1, 1, 5, 1]);
+        assert_eq!(Batch::from_bytes(&batch.to_bytes(), "s").unwrap(), batch);
+        batch.counts.pop();
+        assert!(Batch::from_bytes(&batch.to_bytes(), "s").is_err());
     }
 
     #[test]

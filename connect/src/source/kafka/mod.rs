@@ -5,15 +5,20 @@
 //! it is decided once and journalled before the engine sees the batch ([`log`]); after a crash the very same messages
 //! are fetched again in the very same order ([`reader`]). See docs/design/0010-kafka.md.
 
+mod arrow;
 mod client;
+mod format;
 mod log;
 mod options;
 mod partition;
 mod reader;
 mod record;
+mod registry;
 pub(crate) mod settings;
 #[cfg(test)]
 mod tests;
+mod topics;
+mod wire;
 
 use engine::connector::{Connector, ConnectorError, ConnectorFactory, SourceEnv};
 use types::Position;
@@ -29,7 +34,7 @@ impl ConnectorFactory for KafkaOptions {
     // Brokers and the client's settings are not part of it: they may change while the store stays what it is, and they
     // may hold secrets.
     fn describe(&self) -> String {
-        let mut out = format!("kafka {}", self.topics.join(", "));
+        let mut out = format!("kafka {}", self.topics.describe());
         if let Some(partitions) = &self.partitions {
             let list: Vec<String> = partitions.iter().map(i32::to_string).collect();
             out.push_str(&format!(", partitions {}", list.join(", ")));

@@ -10,18 +10,28 @@ use engine::plan::SourceShape;
 use engine::{ConnectorDef, OptionDef};
 use types::Type;
 
-use types::time::TimeFormat;
 use super::super::{RECORD_BYTES_OPTION, TIMESTAMP_FORMAT_OPTION, TIMESTAMP_UNIT_OPTION, row_spec};
+use super::format::{
+    FORMAT_OPTION, KINDS, Kind, MESSAGE_OPTION, PATHS_OPTION, SCHEMA_OPTION, SCHEMA_REGISTRY_OPTION, WIRE_OPTION,
+    avro_format, is_framed, protobuf_format,
+};
 use super::log::Part;
 use super::record::{Format, KeyFormat, Layout};
-use super::settings::{BROKERS_OPTION, LIBRDKAFKA_OPTION, Settings, is_topic};
+use super::settings::{BROKERS_OPTION, LIBRDKAFKA_OPTION, Settings};
+use super::topics::Topics;
+use types::time::TimeFormat;
 
 pub(crate) const DEF: ConnectorDef = ConnectorDef {
     name: "kafka",
     summary: "Reads topics of an Apache Kafka cluster, each message exactly once, for ever.",
     options: &[
         BROKERS_OPTION,
-        option("topics", "string or list of strings", None, "The topics. One that does not exist yet is waited for."),
+        option(
+            "topics",
+            "string or list of strings",
+            None,
+            "The topics. One that does not exist yet is waited for. A name with `*`, `?` or `[…]` in it is a pattern: all topics that match, those that come later included; one that begins with `__` only if the pattern does.",
+        ),
         option(
             "partitions",
             "int64 or list of int64",
@@ -46,14 +56,14 @@ pub(crate) const DEF: ConnectorDef = ConnectorDef {
             Some("none"),
             "For `start = \"offsets\"`: `\"topic/partition\" = \"offset\"`. Partitions that are not named are read from their beginning.",
         ),
-        option(
-            "format",
-            "one of json, csv, raw",
-            Some("\"json\""),
-            "What a message's value is: one JSON object; one CSV line, its fields the declared columns in order but for those that come from beside the value; text, the whole of which goes into the one column that is left.",
-        ),
+        FORMAT_OPTION,
         option("delimiter", "string", Some("\",\""), "CSV: the one byte between fields."),
         option("null", "string", Some("none"), "CSV: an unquoted field of this text is null, beside an empty one."),
+        SCHEMA_REGISTRY_OPTION,
+        SCHEMA_OPTION,
+        MESSAGE_OPTION,
+        WIRE_OPTION,
+        PATHS_OPTION,
         option(
             "key_format",
             "one of text, json",
@@ -107,7 +117,7 @@ pub(crate) const DEF: ConnectorDef = ConnectorDef {
     plan,
 };
 
-const fn option(
+pub(super) const fn option(
     name: &'static str,
     shape: &'static str,
     default: Option<&'static str>,
@@ -125,19 +135,38 @@ const OURS: &[(&str, &str)] = &[
     ("statistics.interval.ms", "1000"),
 ];
 
-/// Settings a pipeline may change.
-const USUAL: &[(&str, &str)] = &[
-    // A topic that does not exist must stay so.
-    ("allow.auto.create.topics", "false"),
-    // A fetch that waits for messages keeps every other question to the same broker waiting.
-    ("fetch.wait.max.ms", "100"),
-];
+/// Settings a pipeline may change, where messages of up to so many bytes are to be fetched.
+fn usual(record_bytes_max: usize) -> Vec<(&'static str, String)> {
+    // What a fetch may bring of a partition, and in all; the client's own defaults at least. A message that is longer
+    // comes nevertheless, alone: it is then a fault, and must not be what the client breaks off its connection for.
+    let of_partition = (record_bytes_max + MESSAGE_OVERHEAD).max(FETCH_BYTES);
+    let mut settings = vec![
+        // A topic that does not exist must stay so.
+        ("allow.auto.create.topics", "false".to_owned()),
+        // A fetch that waits for messages keeps every other question to the same broker waiting.
+        ("fetch.wait.max.ms", "100".to_owned()),
+        ("fetch.message.max.bytes", of_partition.to_string()),
+        ("receive.message.max.bytes", RESPONSE_BYTES_MAX.to_string()),
+    ];
+    if of_partition > FETCH_ALL_BYTES {
+        settings.push(("fetch.max.bytes", of_partition.to_string()));
+    }
+    settings
+}
+
+/// What the client fetches by itself of a partition, and in all.
+const FETCH_BYTES: usize = 1 << 20;
+const FETCH_ALL_BYTES: usize = 50 << 20;
+/// What a message may have beside its value: key, headers, framing.
+const MESSAGE_OVERHEAD: usize = 64 << 10;
+/// What the client takes for an answer gone wild.
+const RESPONSE_BYTES_MAX: usize = 1 << 30;
 
 /// A `kafka` source, checked.
 #[derive(Clone, Debug)]
 pub(super) struct KafkaOptions {
     pub client: Settings,
-    pub topics: Vec<String>,
+    pub topics: Topics,
     pub partitions: Option<Vec<i32>>,
     pub start: Start,
     pub layout: Layout,
@@ -157,7 +186,6 @@ pub(super) enum Start {
 }
 
 pub(super) fn plan(section: &mut Section<'_>, shape: &mut SourceShape) -> Option<Arc<dyn ConnectorFactory>> {
-    let client = Settings::read(section, USUAL, OURS);
     let topics = section.required_strings("topics");
     let partitions = section.ints_in("partitions", 0..=i64::from(i32::MAX));
     let start = start(section);
@@ -167,18 +195,23 @@ pub(super) fn plan(section: &mut Section<'_>, shape: &mut SourceShape) -> Option
     };
     let (discover, merge_wait) = (secs("discover_secs", 10.0, 0.1, 3600.0), secs("merge_wait_secs", 1.0, 0.0, 60.0));
     let layout = layout(section, shape);
+    let record_bytes_max = layout.as_ref().map_or(super::super::RECORD_BYTES_MAX, |l| l.spec.record_bytes_max);
+    let usual = usual(record_bytes_max);
+    let usual: Vec<(&str, &str)> = usual.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let client = Settings::read(section, &usual, OURS);
 
-    let mut topics = topics?;
+    let topics = topics?;
     if topics.is_empty() {
         section.problem("topics", "`topics` must name at least one");
         return None;
     }
-    if let Some(topic) = topics.iter().find(|t| !is_topic(t)) {
-        section.problem("topics", format!("`{topic}` cannot be the name of a topic"));
-        return None;
-    }
-    topics.sort();
-    topics.dedup();
+    let topics = match Topics::new(topics) {
+        Ok(topics) => topics,
+        Err(why) => {
+            section.problem("topics", why);
+            return None;
+        }
+    };
     let partitions = match partitions {
         Some(list) => Some(list.into_iter().map(|p| i32::try_from(p).expect("in range")).collect()),
         None if section.has("partitions") => return None,
@@ -244,13 +277,7 @@ fn start(section: &mut Section<'_>) -> Option<Start> {
 }
 
 fn layout(section: &mut Section<'_>, shape: &SourceShape) -> Option<Layout> {
-    #[derive(Clone, Copy, PartialEq)]
-    enum Kind {
-        Json,
-        Csv,
-        Raw,
-    }
-    let kind = section.choice_or("format", &[("json", Kind::Json), ("csv", Kind::Csv), ("raw", Kind::Raw)], Kind::Json);
+    let kind = section.choice_or("format", &KINDS, Kind::Json);
     let delimiter = section.string("delimiter");
     let null = section.string("null");
     let key_format =
@@ -308,7 +335,10 @@ fn layout(section: &mut Section<'_>, shape: &SourceShape) -> Option<Layout> {
     let tombstone = shape.tombstone.as_ref().and_then(|t| spec.columns.iter().position(|c| c.name == *t));
     let left: Vec<usize> = (0..spec.columns.len()).filter(|c| !used.contains(c)).collect();
     let format = match kind {
-        Kind::Json => Format::Json,
+        Kind::Json => Format::Json { framed: is_framed(section)? },
+        Kind::Avro => avro_format(section, shape, &spec, &left, tombstone)?,
+        Kind::Protobuf => protobuf_format(section, shape, &spec, &left, tombstone)?,
+        Kind::Arrow => Format::Arrow,
         Kind::Csv => match delimiter.as_deref().unwrap_or(",").as_bytes() {
             [b] if !b.is_ascii_alphanumeric() && !matches!(b, b'"' | b'\n' | b'\r' | b'.' | b'+' | b'-') => {
                 Format::Csv { delimiter: *b, null }
@@ -326,7 +356,7 @@ fn layout(section: &mut Section<'_>, shape: &SourceShape) -> Option<Layout> {
             }
         },
     };
-    if kind == Kind::Csv && left.is_empty() {
+    if kind != Kind::Json && kind != Kind::Raw && left.is_empty() {
         section.problem("columns", "no column is left for the message's value");
         good = false;
     }

@@ -61,8 +61,8 @@ pub(super) struct Reader {
     place: Place,
     /// Batches that are journalled and not delivered yet.
     journalled: VecDeque<Batch>,
-    /// How far the first of them has been fetched: the run, and the offset in it.
-    fetched: (usize, Option<i64>),
+    /// How far the first of them has been fetched.
+    fetched: Fetched,
     /// No partition has ever been begun: `start` says where.
     fresh: bool,
     discover_at: Duration,
@@ -70,7 +70,19 @@ pub(super) struct Reader {
     waiting_since: Option<Duration>,
     reached_at: Duration,
     told_unreached: bool,
+    /// What the schema registry's trouble was when it was last told; empty if it had none.
+    told_registry: String,
     told_missing: Vec<String>,
+}
+
+/// How far a journalled batch has been fetched.
+#[derive(Default)]
+struct Fetched {
+    run: usize,
+    /// The offset in the run; `None`: its first.
+    offset: Option<i64>,
+    /// How many messages of the batch are decoded.
+    messages: usize,
 }
 
 impl Reader {
@@ -106,11 +118,12 @@ impl Reader {
                 next: place.next,
             },
             journalled,
-            fetched: (0, None),
+            fetched: Fetched::default(),
             discover_at: Duration::ZERO,
             waiting_since: None,
             reached_at: Duration::ZERO,
             told_unreached: false,
+            told_registry: String::new(),
             told_missing: Vec::new(),
             clock: Clock::system(),
             env: env.clone(),
@@ -153,10 +166,10 @@ impl Reader {
                 cluster.id, self.place.cluster
             )));
         }
-        for topic in cluster.missing_topics.iter().filter(|t| !self.told_missing.contains(t)) {
-            tracing::warn!(source = self.env.source, "the topic `{topic}` does not exist; the source waits for it");
+        for missing in cluster.missing.iter().filter(|t| !self.told_missing.contains(t)) {
+            tracing::warn!(source = self.env.source, "{missing}; the source waits for it");
         }
-        self.told_missing = cluster.missing_topics;
+        self.told_missing = cluster.missing;
         // A partition that came later is read from its beginning, for all of it came later.
         let start = match &self.options.start {
             Start::Earliest | Start::Latest | Start::Timestamp(_) if !self.fresh => &Start::Earliest,
@@ -234,13 +247,21 @@ impl Reader {
         if again { self.assign() } else { Ok(()) }
     }
 
-    /// Says whether the cluster is reached, and how much waits there.
+    /// Says whether the cluster is reached, and the registry if there is one, and how much waits there.
     fn tell(&mut self) {
         let (now, watch) = (self.clock.elapsed(), self.consumer.client().context());
         let source = self.env.source.as_str();
         let is_connected = watch.is_connected();
         let next = self.parts.iter().map(|(part, p)| (part.clone(), p.next)).collect();
-        self.env.metrics.set_source(source, is_connected, watch.lag(&next));
+        let trouble = self.decoder.trouble().unwrap_or_default();
+        self.env.metrics.set_source(source, is_connected && trouble.is_empty(), watch.lag(&next));
+        if self.told_registry != trouble {
+            match trouble {
+                "" => tracing::info!(source, "the schema registry answers again"),
+                why => tracing::warn!(source, "the schema registry does not answer ({why}); the source waits"),
+            }
+            self.told_registry = trouble.to_owned();
+        }
         if is_connected {
             if std::mem::take(&mut self.told_unreached) {
                 tracing::info!(source, "the Kafka cluster is reached again");
@@ -271,16 +292,16 @@ impl Reader {
     /// Delivers the first journalled batch as it was.
     fn again(&mut self) -> Result<Next, ConnectorError> {
         let batch = self.journalled.front().expect("the caller has seen it").clone();
-        while let Some(run) = batch.runs.get(self.fetched.0) {
+        while let Some(run) = batch.runs.get(self.fetched.run) {
             let part = &run.part;
             let partition = self.parts.get_mut(part).expect("every journalled partition is read");
             if run.lost {
                 partition.next = partition.next.max(run.to);
                 reject_expired(run, &mut self.rows);
-                self.fetched = (self.fetched.0 + 1, None);
+                (self.fetched.run, self.fetched.offset) = (self.fetched.run + 1, None);
                 continue;
             }
-            let mut offset = self.fetched.1.unwrap_or(run.from);
+            let mut offset = self.fetched.offset.unwrap_or(run.from);
             while offset < run.to {
                 partition.next = partition.next.max(offset);
                 let head = partition.head().map(|m| m.offset);
@@ -290,18 +311,31 @@ impl Reader {
                         continue;
                     }
                     Some(head) if head == offset => {
+                        let now = self.clock.elapsed();
+                        if !partition.head().is_some_and(|m| self.decoder.is_ready(m, now)) {
+                            self.fetched.offset = Some(offset);
+                            return Ok(self.wait());
+                        }
                         let message = partition.take().expect("it was seen");
-                        self.decoder.decode(part, &message, &mut self.rows);
+                        let records = self.decoder.decode(part, &message, &mut self.rows);
+                        let expected = batch.count(self.fetched.messages);
+                        if records != expected {
+                            return Err(ConnectorError::new(format!(
+                                "the message {part}@{offset} holds {records} records, and held {expected} when it was \
+                                 read before: was the topic deleted and made anew?"
+                            )));
+                        }
+                        self.fetched.messages += 1;
                         offset += 1;
                         continue;
                     }
                     None if offset >= partition.low && !partition.at_end => {
-                        self.fetched.1 = Some(offset);
+                        self.fetched.offset = Some(offset);
                         return Ok(self.wait());
                     }
                     None if offset >= partition.low => {
                         let Ok((_, high)) = client::bounds(&self.consumer, part) else {
-                            self.fetched.1 = Some(offset);
+                            self.fetched.offset = Some(offset);
                             return Ok(self.wait());
                         };
                         if high <= offset {
@@ -316,15 +350,19 @@ impl Reader {
                          compacted away); `lost = \"skip\"` makes a fault of it"
                     )));
                 }
-                let bad = Bad::new("message_gone", "it belongs to a sealed epoch, and is gone since");
-                self.rows.reject(bad, format!("{part}@{offset}"), b"");
+                // Each of its records keeps its number.
+                for _ in 0..batch.count(self.fetched.messages) {
+                    let bad = Bad::new("message_gone", "it belongs to a sealed epoch, and is gone since");
+                    self.rows.reject(bad, format!("{part}@{offset}"), b"");
+                }
+                self.fetched.messages += 1;
                 offset += 1;
                 partition.next = offset;
             }
-            self.fetched = (self.fetched.0 + 1, None);
+            (self.fetched.run, self.fetched.offset) = (self.fetched.run + 1, None);
         }
         self.journalled.pop_front();
-        self.fetched = (0, None);
+        self.fetched = Fetched::default();
         for (part, next) in &batch.place.next {
             let partition = self.parts.get_mut(part).expect("every journalled partition is read");
             partition.next = partition.next.max(*next);
@@ -346,18 +384,25 @@ impl Reader {
             batch.runs.push(run);
         }
         let (mut records, mut bytes) = (batch.records(), 0);
-        while records < BATCH_RECORDS && bytes < BATCH_BYTES {
+        let now = self.clock.elapsed();
+        let mut ready = true;
+        while ready && records < BATCH_RECORDS && bytes < BATCH_BYTES {
             let Some((part, until)) = self.pick(records > 0) else { break };
             let partition = self.parts.get_mut(&part).expect("it was picked");
             while let Some(message) = partition.head().filter(|m| m.timestamp_ms <= until)
                 && records < BATCH_RECORDS
                 && bytes < BATCH_BYTES
             {
+                // What cannot be decoded yet is waited for, and all that comes behind it.
+                ready = self.decoder.is_ready(message, now);
+                if !ready {
+                    break;
+                }
                 bytes += message.bytes();
                 let message = partition.take().expect("it was seen");
-                self.decoder.decode(&part, &message, &mut self.rows);
-                batch.push(&part, message.offset);
-                records += 1;
+                let decoded = self.decoder.decode(&part, &message, &mut self.rows);
+                batch.push(&part, message.offset, decoded);
+                records += decoded;
             }
             if partition.head().is_none()
                 && let Err(e) = partition.fill(&self.options.layout.headers)

@@ -1,11 +1,20 @@
-//! One message, decoded into a row: its value by the source's format, and what stands beside the value.
+//! One message, decoded into a row (of Arrow IPC, rows): its value by the source's format, and what stands beside it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::super::avro;
 use super::super::cells::{Bad, Cells, RowSpec, Rows};
+use super::super::columnar;
 use super::super::csv::{CsvDecoder, too_large};
 use super::super::ndjson::NdjsonDecoder;
+use super::super::paths::Paths;
+use super::super::protobuf;
+use super::arrow;
 use super::log::Part;
+use super::registry::{Address, Answer, Registry, unknown_until};
+use super::wire::{behind_indexes, framed};
 
 /// A message, out of the client's hands.
 #[derive(Clone, Debug)]
@@ -28,15 +37,40 @@ impl Message {
 }
 
 /// How a value is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Format {
-    Json,
+    Json {
+        /// Behind the number of a schema, which is not looked at.
+        framed: bool,
+    },
     Csv {
         delimiter: u8,
         null: Option<String>,
     },
     /// The whole value is the text of this column.
     Raw(usize),
+    Avro {
+        schemas: Schemas,
+        /// Which field fills which column.
+        paths: Paths,
+        /// Columns with paths of their own, as text.
+        routes: String,
+    },
+    Protobuf {
+        reader: protobuf::Reader,
+        framed: bool,
+    },
+    /// An Arrow IPC stream, of which each row is a record.
+    Arrow,
+}
+
+/// Where the schemas of Avro values come from.
+#[derive(Clone, Debug)]
+pub(super) enum Schemas {
+    /// All values are of this one, with its reader.
+    One(Arc<avro::Schema>, avro::Reader),
+    /// Each value says the id of its own.
+    Registry(Address),
 }
 
 /// How a message's key is written.
@@ -67,12 +101,23 @@ impl Layout {
     pub fn describe(&self) -> String {
         let name = |c: usize| self.spec.columns[c].name.as_str();
         let mut out = match &self.format {
-            Format::Json => ", JSON".to_owned(),
+            Format::Json { framed: false } => ", JSON".to_owned(),
+            Format::Json { framed: true } => ", JSON behind a schema's id".to_owned(),
             Format::Csv { delimiter, null } => {
                 let null = null.as_ref().map_or(String::new(), |n| format!(", null {n:?}"));
                 format!(", CSV, delimiter {:?}{null}", char::from(*delimiter))
             }
             Format::Raw(column) => format!(", values whole in {}", name(*column)),
+            // Where the registry is may change; what it says of an id may not.
+            Format::Avro { schemas: Schemas::Registry(_), routes, .. } => format!(", Avro by schema ids{routes}"),
+            Format::Avro { schemas: Schemas::One(schema, _), routes, .. } => {
+                format!(", Avro of the schema {}{routes}", schema.fingerprint())
+            }
+            Format::Protobuf { reader, framed } => {
+                let behind = if *framed { " behind a schema's id" } else { "" };
+                format!(", Protobuf {} of the schema {}{behind}", reader.name(), reader.fingerprint())
+            }
+            Format::Arrow => ", Arrow IPC".to_owned(),
         };
         if !self.key.is_empty() {
             let columns: Vec<&str> = self.key.iter().map(|c| name(*c)).collect();
@@ -119,40 +164,161 @@ pub(super) struct Decoder {
 
 #[derive(Debug)]
 enum ValueDecoder {
-    Json(NdjsonDecoder),
+    Json(NdjsonDecoder, bool),
     Csv(CsvDecoder),
     Raw(usize),
+    Avro(avro::Reader),
+    AvroById(ById),
+    Protobuf(protobuf::Reader, bool),
+    Arrow,
+}
+
+/// Avro values that say the id of their schema.
+#[derive(Debug)]
+struct ById {
+    registry: Registry,
+    paths: Paths,
+    known: BTreeMap<u32, Known>,
+}
+
+/// A schema's reader, or what is wrong with every value of the schema.
+#[derive(Debug)]
+struct Known {
+    reader: Result<avro::Reader, Bad>,
+    /// Until when that is so, of the source's clock; `None`: for ever.
+    until: Option<Duration>,
 }
 
 impl Decoder {
     pub fn new(layout: &Layout) -> Decoder {
         let beside = layout.beside();
         let value = match &layout.format {
-            Format::Json => ValueDecoder::Json(NdjsonDecoder::new("")),
+            Format::Json { framed } => ValueDecoder::Json(NdjsonDecoder::new(""), *framed),
             Format::Csv { delimiter, null } => {
                 let fields: Vec<Option<usize>> = (0..beside.len()).filter(|c| !beside[*c]).map(Some).collect();
                 ValueDecoder::Csv(CsvDecoder::new("", *delimiter, null.as_deref(), &fields, &layout.spec))
             }
             Format::Raw(column) => ValueDecoder::Raw(*column),
+            Format::Avro { schemas: Schemas::One(_, reader), .. } => ValueDecoder::Avro(reader.clone()),
+            Format::Avro { schemas: Schemas::Registry(address), paths, .. } => ValueDecoder::AvroById(ById {
+                registry: Registry::new(address.clone()),
+                paths: paths.clone(),
+                known: BTreeMap::new(),
+            }),
+            Format::Protobuf { reader, framed } => ValueDecoder::Protobuf(reader.clone(), *framed),
+            Format::Arrow => ValueDecoder::Arrow,
         };
         let not_key = (0..beside.len()).map(|c| !layout.key.contains(&c)).collect();
         Decoder { layout: layout.clone(), value, key: NdjsonDecoder::new(""), not_key, beside }
     }
 
-    /// Appends the message's row, or a fault. One record in either case.
-    pub fn decode(&mut self, part: &Part, message: &Message, rows: &mut Rows) {
-        if let Err(bad) = self.row(part, message, rows).and_then(|()| rows.commit()) {
-            let raw = message.value.as_deref().or(message.key.as_deref()).unwrap_or_default();
-            rows.reject(bad, format!("{part}@{}", message.offset), raw);
+    /// Whether all is there that is needed to decode a message. If not, it has been asked for.
+    pub fn is_ready(&mut self, message: &Message, now: Duration) -> bool {
+        let (ValueDecoder::AvroById(by_id), Some(value)) = (&mut self.value, &message.value) else { return true };
+        match framed(value) {
+            Ok((id, _)) if value.len() <= self.layout.spec.record_bytes_max => by_id.knows(id, &self.layout.spec, now),
+            // It will be a fault.
+            _ => true,
         }
     }
 
-    fn row(&mut self, part: &Part, message: &Message, rows: &mut Rows) -> Result<(), Bad> {
+    /// Why the registry does not answer, if that is so.
+    pub fn trouble(&self) -> Option<&str> {
+        match &self.value {
+            ValueDecoder::AvroById(by_id) => by_id.registry.trouble(),
+            _ => None,
+        }
+    }
+
+    /// Appends the message's rows, or faults, and says how many records that is: of Arrow IPC any number from 1 on, of
+    /// all else one.
+    pub fn decode(&mut self, part: &Part, message: &Message, rows: &mut Rows) -> u64 {
         let max = rows.spec.record_bytes_max;
         let too_long = |bytes: &Option<Vec<u8>>| bytes.as_ref().is_some_and(|b| b.len() > max);
-        if too_long(&message.value) || too_long(&message.key) {
-            return Err(too_large(max));
+        let result = if too_long(&message.value) || too_long(&message.key) {
+            Err(too_large(max))
+        } else if let (ValueDecoder::Arrow, Some(value)) = (&self.value, &message.value) {
+            match arrow::read(value, &rows.spec, &self.beside.iter().map(|b| !b).collect::<Vec<_>>()) {
+                Ok(stream) => return self.stream(part, message, &stream, rows),
+                Err(bad) => Err(bad),
+            }
+        } else {
+            self.row(part, message, rows).and_then(|()| rows.commit())
+        };
+        if let Err(bad) = result {
+            let raw = message.value.as_deref().or(message.key.as_deref()).unwrap_or_default();
+            rows.reject(bad, format!("{part}@{}", message.offset), raw);
         }
+        1
+    }
+
+    /// Appends the rows of a message that has any number of them; provenance counts them from 1.
+    fn stream(&mut self, part: &Part, message: &Message, stream: &arrow::Stream, rows: &mut Rows) -> u64 {
+        let mut count = 0;
+        for converted in &stream.batches {
+            let mut bad = converted.bad.iter().peekable();
+            for row in 0..converted.batch.num_rows() {
+                count += 1;
+                let result = match bad.next_if(|(at, ..)| *at == row) {
+                    Some((_, bad, _)) => Err(bad.clone()),
+                    None => self
+                        .beside(part, message, rows)
+                        .and_then(|()| {
+                            for (place, column) in stream.columns.iter().enumerate() {
+                                let (builder, spec) = (&mut rows.columns[*column], &rows.spec);
+                                let column = &spec.columns[*column];
+                                arrow::push_cell(builder, &converted.batch, place, row, column, &spec.time)?;
+                            }
+                            rows.fill();
+                            Ok(())
+                        })
+                        .and_then(|()| rows.commit()),
+                };
+                if let Err(bad) = result {
+                    let names = stream.columns.iter().map(|c| self.layout.spec.columns[*c].name.as_str());
+                    let raw = columnar::text(&converted.batch, row, names);
+                    rows.reject(bad, format!("{part}@{}:{count}", message.offset), raw.as_bytes());
+                }
+            }
+        }
+        count
+    }
+
+    fn row(&mut self, part: &Part, message: &Message, rows: &mut Rows) -> Result<(), Bad> {
+        self.beside(part, message, rows)?;
+        let Some(value) = message.value.as_deref() else { return self.tombstone(rows) };
+        match &mut self.value {
+            ValueDecoder::Json(json, is_framed) => {
+                let value = if *is_framed { framed(value)?.1 } else { value };
+                json.message(value, &self.beside, true, rows)
+            }
+            ValueDecoder::Csv(csv) => csv.message(value, rows),
+            ValueDecoder::Raw(column) => {
+                let column = *column;
+                let (builder, spec) = (&mut rows.columns[column], &rows.spec);
+                builder.push_text(value, &spec.columns[column], &spec.time)?;
+                rows.fill();
+                Ok(())
+            }
+            ValueDecoder::Avro(reader) => reader.row(value, rows),
+            ValueDecoder::AvroById(by_id) => {
+                let (id, value) = framed(value)?;
+                let known = by_id.known.get(&id).map(|known| &known.reader);
+                match known.expect("nothing is decoded that is not ready") {
+                    Ok(reader) => reader.row(value, rows),
+                    Err(bad) => Err(bad.clone()),
+                }
+            }
+            ValueDecoder::Protobuf(reader, is_framed) => {
+                let value = if *is_framed { behind_indexes(framed(value)?.1)? } else { value };
+                reader.row(value, rows)
+            }
+            ValueDecoder::Arrow => unreachable!("it is read as a stream"),
+        }
+    }
+
+    /// Appends the cells that come from elsewhere than the message's value.
+    fn beside(&mut self, part: &Part, message: &Message, rows: &mut Rows) -> Result<(), Bad> {
         self.key(message, rows)?;
         let layout = &self.layout;
         let numbers = [
@@ -178,18 +344,7 @@ impl Decoder {
                 None => builder.push_null(),
             }
         }
-        let Some(value) = &message.value else { return self.tombstone(rows) };
-        match &mut self.value {
-            ValueDecoder::Json(json) => json.message(value, &self.beside, true, rows),
-            ValueDecoder::Csv(csv) => csv.message(value, rows),
-            ValueDecoder::Raw(column) => {
-                let column = *column;
-                let (builder, spec) = (&mut rows.columns[column], &rows.spec);
-                builder.push_text(value, &spec.columns[column], &spec.time)?;
-                fill(rows);
-                Ok(())
-            }
-        }
+        Ok(())
     }
 
     /// Appends the cells that come from the message's key.
@@ -226,17 +381,29 @@ impl Decoder {
         if let Cells::Bool(v) = &mut rows.columns[tombstone].cells {
             v.push(true);
         }
-        fill(rows);
+        rows.fill();
         Ok(())
     }
 }
 
-/// Ends a row: what has not come is null.
-fn fill(rows: &mut Rows) {
-    let good = rows.good();
-    for column in &mut rows.columns {
-        if column.len() == good {
-            column.push_null();
+impl ById {
+    /// Whether it is known what values of this schema are. If not, the registry has been asked.
+    fn knows(&mut self, id: u32, spec: &RowSpec, now: Duration) -> bool {
+        if self.known.get(&id).is_some_and(|known| known.until.is_none_or(|until| now < until)) {
+            return true;
         }
+        let Some(answer) = self.registry.schema(id, now) else { return false };
+        let until = (answer == Answer::Unknown).then(|| unknown_until(now));
+        let unusable =
+            |why: String| Bad::new("bad_schema", format!("the schema with the id {id} cannot be used: {why}"));
+        let reader = match answer {
+            Answer::Schema(text) => avro::Schema::parse(&text)
+                .map_err(unusable)
+                .and_then(|schema| avro::Reader::new(Arc::new(schema), &self.paths, spec)),
+            Answer::Unusable(why) => Err(unusable(why)),
+            Answer::Unknown => Err(Bad::new("unknown_schema", format!("the registry has no schema with the id {id}"))),
+        };
+        self.known.insert(id, Known { reader, until });
+        true
     }
 }

@@ -3,12 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use testkit::random::Random;
 use types::{Column, Type, Value};
 
 use super::super::cells::{RowSpec, Rows};
-use types::time::TimeFormat;
+use super::super::fuzz::broken;
+use super::super::tests::ipc_stream;
 use super::log::Part;
 use super::record::{Decoder, Format, KeyFormat, Layout, Message};
+use types::time::TimeFormat;
 
 /// Plans a source of this section behind what every one needs; gives what it reads, or every mistake.
 fn plan(section: &str) -> Result<String, String> {
@@ -40,6 +43,39 @@ fn sections_are_planned() {
     assert_eq!(plan(most), Ok(described.into()));
     let timed = "start = 'timestamp'\nstart_timestamp = '2026-01-01'\nformat = 'raw'\n";
     assert_eq!(plan(&format!("{timed}{least}")), Ok("kafka t, from 1767225600000 ms on, values whole in k".into()));
+}
+
+#[test]
+fn typed_formats_are_planned() {
+    let least = "brokers = 'b:1'\ntopics = ['t', 'orders-*']\n";
+    let registry = "format = 'avro'\nschema_registry = 'http://ada:${SECRET}@r:8081'\npaths = { v = 'a.b' }\n";
+    let columns = "columns = { k = 'int64', v = 'string' }";
+    assert_eq!(
+        plan(&format!("{least}{registry}{columns}")),
+        Ok("kafka t, orders-*, Avro by schema ids, v from a.b".into())
+    );
+    let framed = "wire = 'confluent'\n";
+    assert_eq!(plan(&format!("{least}{framed}{columns}")), Ok("kafka t, orders-*, JSON behind a schema's id".into()));
+    assert_eq!(plan(&format!("{least}format = 'arrow'\n{columns}")), Ok("kafka t, orders-*, Arrow IPC".into()));
+    let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/src/connect/samples");
+    let avro = format!("format = 'avro'\nschema = '{samples}/trip.avsc'\ntombstone = 'gone'\nkey = 'id'\n");
+    let columns = "columns = { id = 'int64', fare = 'float64', gone = 'bool' }";
+    let described = plan(&format!("{least}{avro}{columns}")).unwrap();
+    assert!(described.starts_with("kafka t, orders-*, Avro of the schema "), "{described}");
+    let message = "message = 'city.v1.Trip'\n";
+    let proto = avro.replace("avro", "protobuf").replace("avsc", "proto") + message;
+    let described = plan(&format!("{least}{proto}{framed}{columns}")).unwrap();
+    assert!(described.contains(", Protobuf city.v1.Trip of the schema ") && described.ends_with("a schema's id"));
+    // What a schema lacks is found when the pipeline is read.
+    for (text, part) in [
+        (format!("{avro}columns = {{ id = 'int64', fair = 'float64', gone = 'bool' }}"), "no field `fair` in"),
+        (format!("{avro}columns = {{ id = 'int64', fare = 'int64', gone = 'bool' }}"), "`fare` is a double"),
+        (format!("{proto}columns = {{ id = 'int64', fair = 'float64', gone = 'bool' }}"), "no field `fair` in"),
+        (format!("{proto}columns = {{ id = 'string', fare = 'float64', gone = 'bool' }}"), "`id` is an integer"),
+    ] {
+        let said = plan(&format!("{least}{text}")).unwrap_err();
+        assert!(said.contains(part), "{part} in {said}");
+    }
 }
 
 #[test]
@@ -93,6 +129,44 @@ fn every_mistake_in_a_section_is_named() {
         ),
         ("brokers = 'b'\ntopics = 't'\nlost = 'ignore'\nfollow = true\ncolumns = { k = 'int64' }", "`follow`"),
         ("brokers = 'b'\ntopics = 't'", "columns"),
+        ("brokers = 'b'\ntopics = 'a*/b'\ncolumns = { k = 'int64' }", "`a*/b` can match no topic"),
+        ("brokers = 'b'\ntopics = '[a'\ncolumns = { k = 'int64' }", "`[a` is no pattern"),
+        ("brokers = 'b'\ntopics = 't'\nformat = 'avr'\ncolumns = { k = 'int64' }", "did you mean `avro`?"),
+        (
+            "brokers = 'b'\ntopics = 't'\nformat = 'avro'\ncolumns = { k = 'int64' }",
+            "either `schema_registry` or `schema`",
+        ),
+        (
+            "brokers = 'b'\ntopics = 't'\nformat = 'avro'\nschema_registry = 'https://u:hunter2@r'\ncolumns = { k = 'int64' }",
+            "put a proxy beside the daemon",
+        ),
+        (
+            "brokers = 'b'\ntopics = 't'\nformat = 'avro'\nschema_registry = 'u:hunter2@r'\ncolumns = { k = 'int64' }",
+            "expected `http://host:port`",
+        ),
+        (
+            "brokers = 'b'\ntopics = 't'\nformat = 'avro'\nschema = 'no.avsc'\ncolumns = { k = 'int64' }",
+            "the schema `no.avsc` cannot be read: No such file",
+        ),
+        ("brokers = 'b'\ntopics = 't'\nschema = 'x'\ncolumns = { k = 'int64' }", "`schema` has no effect"),
+        ("brokers = 'b'\ntopics = 't'\nwire = 'confluence'\ncolumns = { k = 'int64' }", "did you mean `confluent`?"),
+        ("brokers = 'b'\ntopics = 't'\nformat = 'protobuf'\ncolumns = { k = 'int64' }", "`schema` is missing"),
+        (
+            "brokers = 'b'\ntopics = 't'\nformat = 'protobuf'\nschema = 'no.proto'\nmessage = 'M'\ncolumns = { k = 'int64' }",
+            "the schema `no.proto` cannot be read: No such file",
+        ),
+        (
+            "brokers = 'b'\ntopics = 't'\nformat = 'avro'\nschema_registry = 'http://r'\npaths = { l = 'a' }\ncolumns = { k = 'int64' }",
+            "there is no column `l`",
+        ),
+        (
+            "brokers = 'b'\ntopics = 't'\nformat = 'avro'\nschema_registry = 'http://r'\npaths = { k = 'a..b' }\ncolumns = { k = 'int64' }",
+            "`a..b` is no path",
+        ),
+        (
+            "brokers = 'b'\ntopics = 't'\nformat = 'avro'\nschema_registry = 'http://r'\nkey_columns = 'k'\npaths = { k = 'a' }\ncolumns = { k = 'int64', l = 'int64' }",
+            "`k` is filled twice",
+        ),
     ];
     for (section, part) in wrong {
         let said = plan(section).expect_err(section);
@@ -172,7 +246,7 @@ fn json_messages_are_rows_or_faults() {
         (Some("5"), Some("{\"gone\":true,\"v\":\"b\"}"), None),
     ];
     check(
-        Format::Json,
+        Format::Json { framed: false },
         KeyFormat::Text,
         &messages,
         &[
@@ -223,4 +297,109 @@ fn csv_and_raw_messages_and_keys_that_are_json() {
         &[(Some("1"), Some("{} as it is"), None), (Some("2"), Some(""), None)],
         &["[1,\"T\",\"{} as it is\",null,10,null,null]", "[2,null,\"\",null,11,null,null]"],
     );
+}
+
+/// A layout whose values are Arrow IPC streams.
+fn arrow_layout() -> Layout {
+    let columns = [("k", Type::Int64), ("v", Type::String), ("off", Type::Int64), ("gone", Type::Bool)];
+    let columns = columns.iter().map(|(n, t)| Column { name: (*n).into(), ty: *t, nullable: true }).collect();
+    let spec = Arc::new(RowSpec::new(columns, &["k".into()], None, TimeFormat::Auto, 1 << 20));
+    Layout {
+        spec,
+        format: Format::Arrow,
+        key_format: KeyFormat::Text,
+        key: Vec::new(),
+        timestamp: None,
+        topic: None,
+        partition: None,
+        offset: Some(2),
+        headers: Vec::new(),
+        tombstone: Some(3),
+    }
+}
+
+fn arrow_message(offset: i64, value: Option<Vec<u8>>) -> Message {
+    Message { offset, timestamp_ms: None, key: None, value, headers: Vec::new() }
+}
+
+fn keys(keys: &[Option<i64>], values: &[&str]) -> arrow::array::RecordBatch {
+    let k = arrow::array::Int64Array::from(keys.to_vec());
+    let v = arrow::array::StringArray::from(values.to_vec());
+    let columns: [(&str, arrow::array::ArrayRef); 2] = [("v", Arc::new(v)), ("k", Arc::new(k))];
+    arrow::array::RecordBatch::try_from_iter(columns).unwrap()
+}
+
+#[test]
+fn every_row_of_an_arrow_message_is_a_record() {
+    let layout = arrow_layout();
+    let (mut decoder, mut rows) = (Decoder::new(&layout), Rows::new("s", layout.spec.clone(), 0));
+    let two = ipc_stream(&[keys(&[Some(1), None], &["a", "b"]), keys(&[Some(3)], &["c"])]);
+    let other: arrow::array::ArrayRef = Arc::new(arrow::array::Int64Array::from(vec![1]));
+    let text: arrow::array::ArrayRef = Arc::new(arrow::array::BooleanArray::from(vec![true]));
+    let stranger = arrow::array::RecordBatch::try_from_iter([("x", other.clone())]).unwrap();
+    let misfit = arrow::array::RecordBatch::try_from_iter([("k", text)]).unwrap();
+    let keys_alone = arrow::array::RecordBatch::try_from_iter([("k", other)]).unwrap();
+    let empty = keys(&[], &[]);
+    let values = [
+        Some(two.clone()),
+        Some(two[..two.len() - 20].to_vec()),
+        Some(b"no arrow".to_vec()),
+        Some(ipc_stream(&[stranger])),
+        Some(ipc_stream(&[misfit])),
+        Some(ipc_stream(&[keys_alone])),
+        Some(ipc_stream(&[empty])),
+        None,
+    ];
+    let counts: Vec<u64> = values
+        .into_iter()
+        .enumerate()
+        .map(|(i, value)| {
+            let part = Part { topic: "t".into(), id: 0 };
+            decoder.decode(&part, &arrow_message(i as i64, value), &mut rows)
+        })
+        .collect();
+    let got = rows.take(serde_json::Value::Null, serde_json::Value::Null);
+    let mut lines: Vec<(u64, String)> =
+        got.faults.iter().map(|f| (f.seq, format!("{} {} {}", f.reason, f.provenance, f.raw.len() < 40))).collect();
+    for (row, seq) in got.seqs.unwrap().iter().enumerate() {
+        let cells: Vec<Value> = got.rows.columns().iter().map(|c| Value::at(c, row)).collect();
+        lines.push((*seq, serde_json::Value::from_iter(cells.iter().map(types::json::to_json)).to_string()));
+    }
+    lines.sort();
+    let expected = [
+        "[1,\"a\",0,null]",
+        "null_key t/0@0:2 true",
+        "[3,\"c\",0,null]",
+        "unreadable_payload t/0@1 false",
+        "unreadable_payload t/0@2 true",
+        "missing_column t/0@3 false",
+        "wrong_type t/0@4 false",
+        "[1,null,5,null]",
+        "no_value t/0@6 false",
+        "null_key t/0@7 true",
+    ];
+    assert_eq!(lines.into_iter().map(|(_, l)| l).collect::<Vec<_>>(), expected);
+    assert_eq!(counts, [3, 1, 1, 1, 1, 1, 1, 1]);
+}
+
+#[test]
+fn broken_arrow_messages_are_as_many_records_as_is_said() {
+    let mut random = Random::seeded();
+    let layout = arrow_layout();
+    let (mut decoder, mut rows) = (Decoder::new(&layout), Rows::new("s", layout.spec.clone(), 0));
+    let samples = [
+        ipc_stream(&[keys(&[Some(1), None, Some(7)], &["a", "b", "é"]), keys(&[Some(3)], &["c"])]),
+        ipc_stream(&[keys(&[Some(9); 40], &["x"; 40])]),
+    ];
+    let (mut next, mut good) = (0, 0);
+    for turn in 0..3_000 {
+        let bytes = broken(&samples[turn % 2], &samples[random.below(2)], &mut random);
+        let part = Part { topic: "t".into(), id: 0 };
+        next += decoder.decode(&part, &arrow_message(turn as i64, Some(bytes)), &mut rows);
+        assert_eq!(rows.next_seq(), next, "turn {turn}");
+        if turn % 100 == 0 {
+            good += rows.take(serde_json::Value::Null, serde_json::Value::Null).rows.num_rows();
+        }
+    }
+    assert!(good > 3_000, "{good} rows");
 }
