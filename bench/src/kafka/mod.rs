@@ -3,7 +3,9 @@
 //! The way in ends in a view of count and sum by key, exactly once: the order of the messages is journalled, every epoch
 //! synced. Its limit is a bare librdkafka consumer with the same settings that parses the same messages into a hash map
 //! and keeps nothing. The way out is a changelog in transactions. Its limit is a bare transactional producer that sends
-//! the same bytes with the same settings, as many a transaction.
+//! the same bytes with the same settings, as many a transaction. How long a message takes, is measured in [`lag`].
+
+mod lag;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -68,7 +70,7 @@ pub fn run(options: &Options, scratch: &Scratch, report: &mut Report) -> Result<
         ours.push(messages as f64 / deliver(brokers, scratch, messages)?);
     }
     report.against("messages_per_s_out", "msg/s", &ours, "bare transactional producer", &bare);
-    Ok(())
+    lag::run(options, brokers, scratch, report)
 }
 
 fn config(brokers: &str, settings: &[(&str, &str)]) -> ClientConfig {
