@@ -11,7 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("storage", &["types"]),
     ("engine", &["types", "storage"]),
-    ("connect", &["types", "engine"]),
+    ("connect", &["types", "storage", "engine"]),
     ("operators", &["types", "engine"]),
     ("catalogue", &["engine", "connect", "operators"]),
     ("sql", &["types", "storage", "engine"]),
