@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use broker::{Broker, Message};
-use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use support::{Daemon, dump, get};
 
 /// A pipeline that counts what comes, by topic.
@@ -111,18 +111,51 @@ fn topics_that_match_a_pattern_are_read_as_they_come() {
 }
 
 #[test]
+fn where_latest_was_is_kept_before_anything_comes() {
+    let Some(broker) = Broker::start() else { return };
+    broker.create("t", 2);
+    broker.send("t", &messages(0..100, 2));
+    let dir = tempfile::tempdir().unwrap();
+    let file = pipeline(dir.path(), &broker, "\"t\"\nstart = \"latest\"\ngroup = \"told\"");
+    let data = dir.path().join("data");
+    let mut daemon = Daemon::start(&file, &data, 1, &[]);
+    wait("an epoch says where it begins", || {
+        json(&format!("{}/v1/epochs", daemon.url))["published"].as_u64() >= Some(1)
+    });
+    daemon.kill();
+    // These came after it had begun.
+    broker.send("t", &messages(100..107, 2));
+    let mut daemon = Daemon::start(&file, &data, 2, &[]);
+    reaches(&daemon, 7);
+    broker.send("t", &messages(107..110, 2));
+    reaches(&daemon, 10);
+    // Kafka's tools see how far it is.
+    let group: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", &broker.address).set("group.id", "told").create().unwrap();
+    wait("the group is told", || {
+        let mut list = TopicPartitionList::new();
+        list.add_partition("t", 0);
+        list.add_partition("t", 1);
+        let told = group.committed_offsets(list, Duration::from_secs(5));
+        told.is_ok_and(|told| told.elements().iter().all(|p| p.offset() == Offset::Offset(55)))
+    });
+    daemon.kill();
+    assert_eq!(dump(&data, "count"), "{\"topic\":\"t\",\"n\":10,\"ids\":1045}\n");
+}
+
+#[test]
 fn whoever_else_is_in_its_group_changes_nothing() {
     let Some(broker) = Broker::start() else { return };
     broker.create("t", 4);
     let dir = tempfile::tempdir().unwrap();
-    let file = pipeline(dir.path(), &broker, "\"t\"");
+    let file = pipeline(dir.path(), &broker, "\"t\"\ngroup = \"shared\"");
     let data = dir.path().join("data");
     broker.send("t", &messages(0..1_000, 4));
-    // It takes what the source would take, in the group of the source's name, and says so to the cluster.
+    // It takes what the source would take, in the group the source tells, and says so to the cluster.
     let stop = Arc::new(AtomicBool::new(false));
     let thief: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", &broker.address)
-        .set("group.id", "thalweg-s")
+        .set("group.id", "shared")
         .set("auto.offset.reset", "earliest")
         .set("enable.auto.commit", "false")
         .create()

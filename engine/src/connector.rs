@@ -70,7 +70,8 @@ pub enum Next {
     End,
 }
 
-/// Some consecutive records of a source.
+/// Some consecutive records of a source. None, with another `end` than `start`: where the source stands is to be kept,
+/// though nothing came; it is once an epoch is committed, which is soon.
 #[derive(Clone, Debug)]
 pub struct SourceRows {
     /// The anchor from which opening delivers these records first (see [`Position::anchor`]).

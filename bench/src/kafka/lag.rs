@@ -73,7 +73,11 @@ impl Course<'_> {
     }
 
     /// Reads a topic until every message was seen; gives when.
-    fn watch(&self, consumer: &BaseConsumer, mut each: impl FnMut(&[u8]) -> Option<u64>) -> Result<Vec<Instant>, String> {
+    fn watch(
+        &self,
+        consumer: &BaseConsumer,
+        mut each: impl FnMut(&[u8]) -> Option<u64>,
+    ) -> Result<Vec<Instant>, String> {
         let mut seen = vec![None; self.messages as usize];
         let (mut left, mut quiet) = (self.messages, Instant::now());
         while left > 0 {

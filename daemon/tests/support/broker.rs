@@ -18,6 +18,8 @@ pub struct Broker {
     dir: tempfile::TempDir,
     /// `127.0.0.1:PORT`; stays the same over restarts.
     pub address: String,
+    /// What it is reached by SASL_SSL with.
+    certificates: Option<PathBuf>,
 }
 
 /// A message to be sent.
@@ -62,21 +64,40 @@ impl Received {
 impl Broker {
     /// Starts one. `None`, with a printed reason, where Kafka cannot be had, which is a failure under CI.
     pub fn start() -> Option<Broker> {
+        Broker::start_with(None)
+    }
+
+    /// Starts one that is also reached by SASL_SSL, at [`Broker::secure_address`]: see `scripts/kafka`.
+    pub fn start_secure(certificates: &Path) -> Option<Broker> {
+        Broker::start_with(Some(certificates.to_owned()))
+    }
+
+    fn start_with(certificates: Option<PathBuf>) -> Option<Broker> {
         let installed = script(&["install".into()]);
         if !installed.status.success() {
             assert!(std::env::var_os("CI").is_none(), "Kafka cannot be had: {}", crate::support::text(&installed));
             eprintln!("skipped: Kafka cannot be had: {}", crate::support::text(&installed));
             return None;
         }
-        let mut broker = Broker { dir: tempfile::tempdir().unwrap(), address: String::new() };
+        let mut broker = Broker { dir: tempfile::tempdir().unwrap(), address: String::new(), certificates };
         broker.address = broker.again();
         Some(broker)
+    }
+
+    /// Where it is reached by SASL_SSL.
+    pub fn secure_address(&self) -> String {
+        let (host, port) = self.address.rsplit_once(':').unwrap();
+        format!("{host}:{}", port.parse::<u16>().unwrap() + 2)
     }
 
     /// Starts it where it was.
     pub fn again(&self) -> String {
         // What it prints goes to a pipe that the broker must not hold open; the script sees to that.
-        let output = script(&["start".into(), self.folder()]);
+        let mut command = command(&["start".into(), self.folder()]);
+        if let Some(certificates) = &self.certificates {
+            command.env("THALWEG_KAFKA_SECURE", certificates);
+        }
+        let output = command.output().unwrap();
         assert!(output.status.success(), "{}", crate::support::text(&output));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
@@ -234,6 +255,11 @@ impl Drop for Broker {
 }
 
 fn script(words: &[PathBuf]) -> Output {
-    let kafka = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/kafka");
-    Command::new(kafka).args(words).output().unwrap()
+    command(words).output().unwrap()
+}
+
+fn command(words: &[PathBuf]) -> Command {
+    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/kafka"));
+    command.args(words);
+    command
 }

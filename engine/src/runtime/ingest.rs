@@ -68,9 +68,10 @@ pub(super) fn run(
     }
 }
 
-/// A chunk of the records from `from_seq` on; `None` if there are none.
+/// A chunk of the records from `from_seq` on; `None` if all are before.
 fn check(source: &PlannedSource, mut from: SourceRows, from_seq: u64) -> Option<Chunk> {
-    if from.next_seq <= from_seq {
+    let is_place = from.first_seq == from_seq && from.next_seq == from_seq && from.start != from.end;
+    if from.next_seq <= from_seq && !is_place {
         return None;
     }
     let mut seqs =

@@ -137,6 +137,8 @@ struct Cut {
     pieces: Vec<(usize, RecordBatch)>,
     faults: Vec<Fault>,
     records: usize,
+    /// A source says anew where it stands, without records.
+    moved: bool,
 }
 
 impl Sealer {
@@ -227,7 +229,7 @@ impl Sealer {
                     self.take(index, input, room, u64::MAX, &mut cut)?;
                 }
             }
-            if cut.records >= settings.epoch_rows_max {
+            if cut.records >= settings.epoch_rows_max || (cut.moved && cut.records == 0) {
                 return Ok(Some(cut));
             }
             if inputs.iter().all(|i| i.ended && i.chunk.is_none()) {
@@ -320,6 +322,7 @@ impl Sealer {
                 return Ok(());
             }
             self.accept(index, input, row, fault, cut);
+            cut.moved |= taken == 0;
             room -= taken.min(room);
             cut.records += taken;
         }

@@ -81,7 +81,13 @@ impl ClientContext for Watch {
     }
 }
 
-impl ConsumerContext for Watch {}
+impl ConsumerContext for Watch {
+    fn commit_callback(&self, result: Result<(), KafkaError>, _: &TopicPartitionList) {
+        if let Err(e) = result {
+            tracing::debug!(source = self.source, "telling the consumer group: {e}");
+        }
+    }
+}
 
 impl Watch {
     pub fn is_connected(&self) -> bool {
@@ -103,8 +109,8 @@ impl Watch {
 
 /// A consumer that belongs to no group's assignment.
 pub(super) fn connect(options: &KafkaOptions, source: &str) -> Result<Arc<BaseConsumer<Watch>>, String> {
-    // The group is a name for the cluster's logs; it is never joined, and nothing is committed to it.
-    let group = format!("thalweg-{source}");
+    // The group is never joined. Unless the pipeline names it, it is a name for the cluster's logs, no more.
+    let group = options.group.clone().unwrap_or_else(|| format!("thalweg-{source}"));
     let config = options.client.with(&[("group.id", &group)]);
     let wait_ms = config.get("fetch.wait.max.ms").and_then(|ms| ms.parse::<i64>().ok()).unwrap_or(500);
     let watch = Watch {

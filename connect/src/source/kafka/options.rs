@@ -42,7 +42,7 @@ pub(crate) const DEF: ConnectorDef = ConnectorDef {
             "start",
             "one of earliest, latest, timestamp, offsets",
             Some("\"earliest\""),
-            "Where reading begins the first time. Afterwards the store knows. With `latest` the first record fixes it: a restart before that looks for the end anew.",
+            "Where reading begins the first time. What it comes to is kept with the first epoch, before anything is read; afterwards the store knows.",
         ),
         option(
             "start_timestamp",
@@ -96,6 +96,12 @@ pub(crate) const DEF: ConnectorDef = ConnectorDef {
             "one of stop, skip",
             Some("\"stop\""),
             "What to do when messages have expired before they were read: stop and say which, or go on behind them with a fault (`offsets_expired`).",
+        ),
+        option(
+            "group",
+            "string",
+            Some("none"),
+            "A consumer group that is told, once a second, up to where committed epochs have read, so that Kafka's own tools show how far behind the source is. It is never joined, and what it says is never read.",
         ),
         option(
             "discover_secs",
@@ -171,6 +177,7 @@ pub(super) struct KafkaOptions {
     pub start: Start,
     pub layout: Layout,
     pub skip_lost: bool,
+    pub group: Option<String>,
     pub discover: Duration,
     pub merge_wait: Duration,
 }
@@ -190,6 +197,7 @@ pub(super) fn plan(section: &mut Section<'_>, shape: &mut SourceShape) -> Option
     let partitions = section.ints_in("partitions", 0..=i64::from(i32::MAX));
     let start = start(section);
     let skip_lost = section.choice_or("lost", &[("stop", false), ("skip", true)], false);
+    let group = section.string("group");
     let mut secs = |key, default: f64, least, most| {
         if section.has(key) { section.float_in(key, least..=most) } else { Some(default) }.map(Duration::from_secs_f64)
     };
@@ -212,6 +220,10 @@ pub(super) fn plan(section: &mut Section<'_>, shape: &mut SourceShape) -> Option
             return None;
         }
     };
+    if group.as_ref().is_some_and(String::is_empty) {
+        section.problem("group", "`group` must not be empty");
+        return None;
+    }
     let partitions = match partitions {
         Some(list) => Some(list.into_iter().map(|p| i32::try_from(p).expect("in range")).collect()),
         None if section.has("partitions") => return None,
@@ -224,6 +236,7 @@ pub(super) fn plan(section: &mut Section<'_>, shape: &mut SourceShape) -> Option
         start: start?,
         layout: layout?,
         skip_lost: skip_lost?,
+        group,
         discover: discover?,
         merge_wait: merge_wait?,
     }))

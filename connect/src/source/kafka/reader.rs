@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use engine::clock::Clock;
 use engine::connector::{Connector, ConnectorError, Next, SourceEnv};
 use rdkafka::Message as _;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use storage::JournalEntry;
@@ -41,6 +41,8 @@ const STOPPING: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_millis(500);
 /// After so long without a broker it is told.
 const UNREACHED: Duration = Duration::from_secs(3);
+/// How often the consumer group is told how far committed epochs are.
+const GROUP_EVERY: Duration = Duration::from_secs(1);
 /// Bytes taken from the journal at once.
 const JOURNAL_BYTES: usize = 4 << 20;
 
@@ -65,7 +67,12 @@ pub(super) struct Reader {
     fetched: Fetched,
     /// No partition has ever been begun: `start` says where.
     fresh: bool,
+    /// It was found out where partitions begin, and the engine has not been told.
+    begun: bool,
     discover_at: Duration,
+    tell_group_at: Duration,
+    /// What the group was told last.
+    told_group: BTreeMap<Part, i64>,
     /// Since when a partition is waited for.
     waiting_since: Option<Duration>,
     reached_at: Duration,
@@ -113,6 +120,7 @@ impl Reader {
             assigned: false,
             woken: bounded(1),
             fresh: fresh && journalled.is_empty(),
+            begun: false,
             place: Place {
                 cluster: journalled.back().map_or(place.cluster, |b| b.place.cluster.clone()),
                 next: place.next,
@@ -120,6 +128,8 @@ impl Reader {
             journalled,
             fetched: Fetched::default(),
             discover_at: Duration::ZERO,
+            tell_group_at: Duration::ZERO,
+            told_group: BTreeMap::new(),
             waiting_since: None,
             reached_at: Duration::ZERO,
             told_unreached: false,
@@ -187,7 +197,7 @@ impl Reader {
             }
         }
         self.place.cluster = cluster.id;
-        self.fresh = false;
+        self.begun |= std::mem::take(&mut self.fresh);
         let is_new = !added.is_empty();
         for (part, offset) in added {
             tracing::info!(source = self.env.source, "reading {part} from offset {offset} on");
@@ -252,7 +262,7 @@ impl Reader {
         let (now, watch) = (self.clock.elapsed(), self.consumer.client().context());
         let source = self.env.source.as_str();
         let is_connected = watch.is_connected();
-        let next = self.parts.iter().map(|(part, p)| (part.clone(), p.next)).collect();
+        let next = self.next_offsets();
         let trouble = self.decoder.trouble().unwrap_or_default();
         self.env.metrics.set_source(source, is_connected && trouble.is_empty(), watch.lag(&next));
         if self.told_registry != trouble {
@@ -270,6 +280,32 @@ impl Reader {
         } else if !self.told_unreached && now - self.reached_at > UNREACHED {
             self.told_unreached = true;
             tracing::warn!(source, "no Kafka broker is reached ({}); the source waits", watch.trouble());
+        }
+    }
+
+    /// Tells the consumer group how far committed epochs have read. Whatever comes of it changes nothing here.
+    fn tell_group(&mut self) {
+        let now = self.clock.elapsed();
+        if self.options.group.is_none() || now < self.tell_group_at || !self.assigned {
+            return;
+        }
+        self.tell_group_at = now + GROUP_EVERY;
+        let store = &self.env.store;
+        let Ok(Some(remap)) = store.remap(store.committed()) else { return };
+        let Some(progress) = remap.sources.get(&self.env.source) else { return };
+        let Ok(place) = serde_json::from_value::<Place>(progress.position.anchor.clone()) else { return };
+        if place.next == self.told_group {
+            return;
+        }
+        let mut list = TopicPartitionList::new();
+        for (part, next) in &place.next {
+            if list.add_partition_offset(&part.topic, part.id, Offset::Offset(*next)).is_err() {
+                return;
+            }
+        }
+        match self.consumer.commit(&list, CommitMode::Async) {
+            Ok(()) => self.told_group = place.next,
+            Err(e) => tracing::debug!(source = self.env.source, "telling the consumer group: {e}"),
         }
     }
 
@@ -413,8 +449,7 @@ impl Reader {
         if batch.runs.is_empty() {
             return Ok(self.wait());
         }
-        let next = self.parts.iter().map(|(part, p)| (part.clone(), p.next)).collect();
-        batch.place = Place { cluster: self.place.cluster.clone(), next };
+        batch.place = Place { cluster: self.place.cluster.clone(), next: self.next_offsets() };
         let first_seq = self.rows.next_seq() - records;
         let entry = JournalEntry { format: FORMAT.to_owned(), payload: batch.to_bytes(), records };
         let source = &self.env.source;
@@ -464,6 +499,10 @@ impl Reader {
         Some((first.1.clone(), second.unwrap_or(Some(i64::MAX))))
     }
 
+    fn next_offsets(&self) -> BTreeMap<Part, i64> {
+        self.parts.iter().map(|(part, p)| (part.clone(), p.next)).collect()
+    }
+
     fn deliver(&mut self, place: Place) -> Next {
         let json = |place: &Place| serde_json::to_value(place).expect("a place is JSON");
         let start = json(&self.place);
@@ -477,6 +516,12 @@ impl Connector for Reader {
         self.serve()?;
         self.discover()?;
         self.check_ranges()?;
+        self.tell_group();
+        if std::mem::take(&mut self.begun) {
+            // Kept before anything came: the latest offset, or a time's, may be another one after a restart.
+            let place = Place { cluster: self.place.cluster.clone(), next: self.next_offsets() };
+            return Ok(self.deliver(place));
+        }
         if !self.assigned {
             return Ok(self.wait());
         }
