@@ -9,7 +9,7 @@ use operators::dispatch::candidates::{Candidate, Idle, Point};
 use operators::dispatch::matching::{Edge, best};
 
 use crate::calibration as numbers;
-use crate::client::{Moment, Settings, Teller, live};
+use crate::driver::{Moment, Settings, Teller, live};
 use crate::outside::{Decisions, Dispatcher, News, What};
 use crate::world::Scenario;
 

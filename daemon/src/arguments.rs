@@ -35,10 +35,14 @@ pub enum Command {
     Sql(Sql),
     /// Print a view's changes as they happen.
     Tail(Tail),
+    /// Show how a running daemon fares, kept current.
+    Top(Top),
     /// Print the records that could not be processed.
     Faults(Faults),
     /// Walk every checksum and digest of a stopped store.
     Verify(Verify),
+    /// Write down how a running daemon and its machine fare, for whoever is asked for help: no rows, no secrets.
+    Bundle(Bundle),
     /// Have a running daemon copy its store, as it is now, while it goes on.
     Checkpoint(Checkpoint),
     /// Make a store of a checkpoint, or of the store of a stopped daemon, and verify it.
@@ -307,6 +311,42 @@ pub struct Tail {
     pub changes: Option<u64>,
     /// The view, or a table.
     pub view: String,
+}
+
+/// `thalweg top`.
+#[derive(Debug, Args)]
+pub struct Top {
+    /// The running daemon.
+    #[command(flatten)]
+    pub server: Server,
+    /// Seconds from page to page; rates are of that time.
+    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
+    pub every: f64,
+    /// Print one page and end.
+    #[arg(long)]
+    pub once: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|s: &f64| (0.1..=3_600.0).contains(s));
+    seconds.ok_or_else(|| "expected seconds, from 0.1 to 3600".to_owned())
+}
+
+/// `thalweg bundle`.
+#[derive(Debug, Args)]
+pub struct Bundle {
+    /// The running daemon.
+    #[command(flatten)]
+    pub server: Server,
+    /// The folder of its store: how its files are laid out, and RocksDB's own log, come along.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// The file its log goes to: the end of it comes along.
+    #[arg(long)]
+    pub log: Option<PathBuf>,
+    /// The file to write, a gzipped tar archive; there must be nothing yet.
+    #[arg(long, default_value = "thalweg-bundle.tar.gz")]
+    pub out: PathBuf,
 }
 
 /// `thalweg verify`.

@@ -2,11 +2,10 @@
 
 use crate::arguments::{Checkpoint, Restore, Verify};
 use crate::{Failure, check};
-use daemon::client;
 
 /// `thalweg checkpoint`.
 pub fn checkpoint(a: &Checkpoint) -> Result<(), Failure> {
-    let epoch = client::checkpoint(&crate::asked(&a.server)?, &a.name).map_err(Failure::asking)?;
+    let epoch = crate::asked(&a.server)?.checkpoint(&a.name).map_err(Failure::broken)?;
     println!("checkpoint `{}` has epoch {epoch}", a.name);
     Ok(())
 }

@@ -5,6 +5,7 @@ mod check;
 mod checkpoint;
 mod crash;
 mod progress;
+mod reload;
 mod run;
 mod telemetry;
 mod token;
@@ -15,8 +16,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use daemon::client::{self, Client};
-use daemon::offline;
+use client::Client;
+use daemon::{bundle, offline, online, top};
 
 use crate::arguments::{Arguments, Command};
 
@@ -42,9 +43,9 @@ impl Failure {
         Failure { code: 1, message: message.to_string() }
     }
 
-    fn asking(error: client::Error) -> Failure {
+    fn asking(error: online::Error) -> Failure {
         match error {
-            client::Error::Output(e) => Failure::output(&e),
+            online::Error::Output(e) => Failure::output(&e),
             e => Failure::broken(e),
         }
     }
@@ -67,29 +68,31 @@ fn main() -> ExitCode {
         Command::Explain(a) => check::explain(&a),
         Command::Infer(a) => check::infer(&a),
         Command::Run(a) => run::run(&a),
-        Command::Views(a) => read(&a.store, client::views, offline::views),
+        Command::Views(a) => read(&a.store, online::views, offline::views),
         Command::Get(a) => read(
             &a.store,
-            |daemon, out| client::get(daemon, &a.view, &a.key, a.as_of, out),
+            |daemon, out| online::get(daemon, &a.view, &a.key, a.as_of, out),
             |data, out| offline::get(data, &a.view, &a.key, a.as_of, out),
         ),
         Command::Dump(a) => read(
             &a.store,
-            |daemon, out| client::dump(daemon, &a.view, a.as_of, out).map(drop),
+            |daemon, out| online::dump(daemon, &a.view, a.as_of, out).map(drop),
             |data, out| offline::dump(data, &a.view, a.as_of, out).map(drop),
         ),
         Command::Sql(a) => read(
             &a.store,
-            |daemon, out| client::sql(daemon, &a.query, a.as_of, a.format.media_type(), out),
+            |daemon, out| online::sql(daemon, &a.query, a.as_of, a.format.media_type(), out),
             |data, out| offline::sql(data, &a.query, a.as_of, a.format.media_type(), out),
         ),
         Command::Tail(a) => tail(&a),
+        Command::Top(a) => show_top(&a),
         Command::Faults(a) => read(
             &a.store,
-            |daemon, out| client::faults(daemon, a.source.as_deref(), a.reason.as_deref(), out).map(drop),
+            |daemon, out| online::faults(daemon, a.source.as_deref(), a.reason.as_deref(), out).map(drop),
             |data, out| offline::faults(data, a.source.as_deref(), a.reason.as_deref(), out).map(drop),
         ),
         Command::Verify(a) => check::verify(&a),
+        Command::Bundle(a) => write_bundle(&a),
         Command::Checkpoint(a) => checkpoint::checkpoint(&a),
         Command::Restore(a) => checkpoint::restore(&a),
         Command::Token(a) => token::token(&a),
@@ -109,7 +112,7 @@ fn main() -> ExitCode {
 /// A command that prints what a running daemon or a stopped store has.
 fn read(
     from: &arguments::From,
-    online: impl Fn(&Client, &mut dyn Write) -> Result<(), client::Error>,
+    online: impl Fn(&Client, &mut dyn Write) -> Result<(), online::Error>,
     offline: impl Fn(&Path, &mut dyn Write) -> Result<(), offline::Error>,
 ) -> Result<(), Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
@@ -129,14 +132,30 @@ fn asked(server: &arguments::Server) -> Result<Client, Failure> {
     Client::trusting(&server.url, token.as_deref(), server.ca.as_deref()).map_err(Failure::usage)
 }
 
+fn show_top(arguments: &arguments::Top) -> Result<(), Failure> {
+    let daemon = asked(&arguments.server)?;
+    let every = std::time::Duration::from_secs_f64(arguments.every);
+    let result = top::top(&daemon, every, arguments.once, &mut io::stdout().lock());
+    result.map_err(Failure::asking).or_else(Failure::unless_closed)
+}
+
+fn write_bundle(arguments: &arguments::Bundle) -> Result<(), Failure> {
+    let daemon = asked(&arguments.server)?;
+    let out = arguments.out.display();
+    bundle::write(&daemon, arguments.data.as_deref(), arguments.log.as_deref(), &arguments.out)
+        .map_err(|e| Failure::broken(format!("{out}: {e}")))?;
+    println!("{out}");
+    Ok(())
+}
+
 fn tail(arguments: &arguments::Tail) -> Result<(), Failure> {
     let start = match &arguments.after {
-        Some(id) => client::TailFrom::After(id.clone()),
-        None if arguments.snapshot => client::TailFrom::Snapshot,
-        None => client::TailFrom::Now,
+        Some(id) => client::From::After(id.clone()),
+        None if arguments.snapshot => client::From::Snapshot,
+        None => client::From::Now,
     };
     let daemon = asked(&arguments.server)?;
     let mut out = io::stdout().lock();
-    let result = client::tail(&daemon, &arguments.view, start, arguments.changes, &mut out);
+    let result = online::tail(&daemon, &arguments.view, start, arguments.changes, &mut out);
     result.map_err(Failure::asking).or_else(Failure::unless_closed)
 }

@@ -1,6 +1,6 @@
 //! The commands that read a stopped daemon's store: `views`, `get`, `dump`, `sql`, `faults` with `--data DIR`.
 //!
-//! What is printed for a view is the same, byte for byte, as [`crate::client`] prints from a running daemon.
+//! What is printed for a view is the same, byte for byte, as [`crate::online`] prints from a running daemon.
 
 use std::io::{self, Write};
 use std::ops::Bound;
@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use storage::{RelationId, RelationKind, Snapshot, Store};
 use types::{Epoch, RowCodec, Schema, Value};
 
-use crate::client::{ViewLine, print_views};
+use crate::online::{ViewLine, print_views};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]

@@ -9,9 +9,10 @@ use engine::{Engine, Phase};
 use crate::arguments::Run;
 use crate::check::load;
 use crate::crash::Crash;
+use crate::reload::Reload;
 use crate::{Failure, progress, telemetry};
 
-/// Runs until the pipeline ends (with `--exit-at-end`), a signal comes, or it cannot start.
+/// Runs until the pipeline ends (with `--exit-at-end`), a signal comes, or it cannot start. On SIGHUP: see [`Reload`].
 pub fn run(arguments: &Run) -> Result<(), Failure> {
     telemetry::start(arguments.log, variable("THALWEG_LOG"));
     let crash = Crash::parse(variable("THALWEG_CRASH").as_deref()).map_err(Failure::usage)?;
@@ -44,12 +45,9 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
         "store open"
     );
     let hook = Arc::new(move |point: &'static str| crash.pass(point));
-    let options = engine::Options {
-        workers: usize::from(arguments.workers),
-        clock: Clock::system(),
-        hook,
-        metrics: Metrics::new(),
-    };
+    let metrics = Metrics::new();
+    let reload = Arc::new(Reload::new(arguments.file.clone(), metrics.clone()));
+    let options = engine::Options { workers: usize::from(arguments.workers), clock: Clock::system(), hook, metrics };
     let engine = Engine::start(plan, store.clone(), options);
     let handle = engine.handle().clone();
 
@@ -74,6 +72,8 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
         tracing::info!("stopping: what is sealed is still committed");
         signal.stop();
     });
+    let (reloading, reloaded) = (reload.clone(), handle.clone());
+    runtime.spawn(async move { reloading.listen(&reloaded).await });
     let shown = handle.clone();
     std::thread::spawn(move || progress::show(&shown));
 
@@ -87,7 +87,12 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
     }
     if !arguments.exit_at_end && server.is_some() && !handle.is_stopping() {
         // Nothing more comes, but what is committed can be read until a signal ends the process.
-        runtime.block_on(wait_for_signal());
+        runtime.block_on(async {
+            tokio::select! {
+                () = wait_for_signal() => {}
+                () = reload.wanted() => {}
+            }
+        });
     }
     let _ = close.send(());
     if let Some(server) = server {
@@ -98,7 +103,9 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
     // nothing may be at work in RocksDB while the process takes itself apart.
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     store.close();
-    result.map_err(Failure::broken)
+    result.map_err(Failure::broken)?;
+    drop(store);
+    reload.begin_anew()
 }
 
 /// Who may ask. An address that others reach is served to those with a token, or to everyone if one says so.

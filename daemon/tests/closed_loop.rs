@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use city::client::{Seen, Settings, drive};
 use city::day::Day;
+use city::driver::{Seen, Settings, drive};
 use city::recorder::record;
+use client::Client;
 use serde_json::Value;
 use support::{Daemon, Seeded, THALWEG, dump, free_port, get, post, run_to_end};
 
@@ -38,7 +39,7 @@ fn live(url: &str, settings: &Settings) -> Day {
 /// The day, and all that was told of it.
 fn live_and_record(url: &str, settings: &Settings) -> (Day, String) {
     let (mut lived, mut told) = (None, String::new());
-    drive(url, settings, &mut |seen| match seen {
+    drive(Client::new(url, None).unwrap(), settings, &mut |seen| match seen {
         Seen::Told(lines) => told.push_str(lines),
         Seen::Day(_, day) => lived = Some(day.clone()),
     })
@@ -243,7 +244,7 @@ fn a_night_passes_into_the_next_day() {
     let night = Settings { from_hour: 23.0, until_hour: 1.0, days: 2, scale: 0.05, ..settings() };
     let daemon = Daemon::start(&file, &dir.path().join("store"), 1, &[]);
     let mut answered = Vec::new();
-    drive(&daemon.url, &night, &mut |seen| {
+    drive(Client::new(&daemon.url, None).unwrap(), &night, &mut |seen| {
         if let Seen::Day(_, day) = seen {
             answered.push(day.answered);
         }
@@ -310,7 +311,7 @@ fn what_is_no_such_daemon_is_said() {
     let other = "name = \"other\"\n[sources.others]\ntype = \"http\"\ncolumns = { x = \"int64\" }\n";
     std::fs::write(&file, format!("{other}[steps.all]\noperator = \"select\"\ninput = \"others\"\n")).unwrap();
     let daemon = Daemon::start(&file, &dir.path().join("store"), 1, &[]);
-    let refused = drive(&daemon.url, &settings(), &mut |_| {}).unwrap_err();
+    let refused = drive(Client::new(&daemon.url, None).unwrap(), &settings(), &mut |_| {}).unwrap_err();
     assert!(refused.contains("no_such_source"), "{refused}");
 }
 

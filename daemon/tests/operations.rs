@@ -126,13 +126,14 @@ fn metrics() -> BTreeMap<String, BTreeSet<String>> {
         faults,
         late,
         rehydration,
+        pipeline_refused,
         view_rows,
         view_changes,
         optimality_gap,
         td_error,
         step_value,
     } = engine::metrics::Metrics::new();
-    let collectors: [&dyn Collector; 26] = [
+    let collectors: [&dyn Collector; 27] = [
         &received,
         &sent,
         &errors,
@@ -154,6 +155,7 @@ fn metrics() -> BTreeMap<String, BTreeSet<String>> {
         &faults,
         &late,
         &rehydration,
+        &pipeline_refused,
         &view_rows,
         &view_changes,
         &optimality_gap,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use daemon::{client, offline};
+use daemon::{offline, online};
 use engine::connector::{Connector, ConnectorError, ConnectorFactory, Next, SourceEnv, SourceRows};
 use engine::operator::{Context, StepKind, TableOperator};
 use engine::plan::{Origin, PlannedSource, PlannedStep, Route, Settings, StepInput, StepOutput, StepPlan};
@@ -355,20 +355,20 @@ fn commands_print_the_same_whether_the_daemon_runs_or_not() {
     };
     let key = ["7919".to_owned()];
     let running = [
-        printed(&|out| _ = client::dump(&asked, "copy", None, out).unwrap()),
-        printed(&|out| client::get(&asked, "copy", &key, None, out).unwrap()),
-        printed(&|out| _ = client::faults(&asked, Some("items"), None, out).unwrap()),
+        printed(&|out| _ = online::dump(&asked, "copy", None, out).unwrap()),
+        printed(&|out| online::get(&asked, "copy", &key, None, out).unwrap()),
+        printed(&|out| _ = online::faults(&asked, Some("items"), None, out).unwrap()),
     ];
-    let views = printed(&|out| client::views(&asked, out).unwrap());
+    let views = printed(&|out| online::views(&asked, out).unwrap());
     assert_eq!(running[0].lines().count(), 12_345);
     assert_eq!(running[1], "{\"id\":7919,\"v\":\"v\\\"1\"}\n");
     assert_eq!(running[2].lines().count(), 1);
     assert!(matches!(
-        client::get(&asked, "copy", &["-1".to_owned()], None, &mut Vec::new()),
-        Err(client::Error::NoRow { .. })
+        online::get(&asked, "copy", &["-1".to_owned()], None, &mut Vec::new()),
+        Err(online::Error::NoRow { .. })
     ));
     assert!(
-        client::dump(&asked, "cpy", None, &mut Vec::new()).unwrap_err().to_string().contains("did you mean `copy`?")
+        online::dump(&asked, "cpy", None, &mut Vec::new()).unwrap_err().to_string().contains("did you mean `copy`?")
     );
     assert!(offline::views(daemon.folder.path(), &mut Vec::new()).unwrap_err().to_string().contains("in use"));
     daemon.stop();
@@ -393,7 +393,7 @@ fn a_tail_prints_every_change_once_though_the_daemon_restarts() {
     let asked = client::Client::new(daemon.base(), None).unwrap();
     let tail = std::thread::spawn(move || {
         let mut out = Vec::new();
-        client::tail(&asked, "copy", client::TailFrom::Snapshot, Some(4), &mut out)
+        online::tail(&asked, "copy", client::From::Snapshot, Some(4), &mut out)
             .map(|()| String::from_utf8(out).unwrap())
     });
     // The first two must have been seen before the daemon goes: the subscription stands.

@@ -16,11 +16,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("catalogue", &["engine", "connect", "operators"]),
     ("sql", &["types", "storage", "engine"]),
     ("api", &["types", "storage", "engine"]),
-    ("daemon", &["types", "storage", "engine", "connect", "operators", "catalogue", "sql", "api", "bench", "city"]),
+    ("client", &[]),
+    (
+        "daemon",
+        &["types", "storage", "engine", "connect", "operators", "catalogue", "sql", "api", "client", "bench", "city"],
+    ),
     ("examples", &["types", "storage", "engine", "operators", "catalogue", "api"]),
     ("testkit", &["types", "storage", "engine"]),
     ("bench", &["types", "storage", "engine", "operators", "catalogue", "api", "examples", "city"]),
-    ("city", &["operators"]),
+    ("city", &["operators", "client"]),
 ];
 
 /// What whole pipelines are made of, and what tests share.

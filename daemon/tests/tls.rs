@@ -10,7 +10,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daemon::client::{self, Client};
+use client::Client;
+use daemon::online;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use support::{Daemon, THALWEG, free_port};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -196,7 +197,7 @@ fn a_new_certificate_is_taken_over_and_a_bad_one_is_not() {
         }),
     )
     .unwrap();
-    client::views(&kept, &mut Vec::new()).unwrap();
+    online::views(&kept, &mut Vec::new()).unwrap();
 
     for (name, text) in [("cert.pem", "nonsense"), ("key.pem", ""), ("cert.pem", &second.certificate[..40])] {
         write(name, text);
@@ -214,7 +215,7 @@ fn a_new_certificate_is_taken_over_and_a_bad_one_is_not() {
     encrypted.until("the new certificate", || encrypted.get(&second.ca, "/healthz/ready").is_ok());
     assert!(encrypted.get(&first.ca, "/healthz/ready").is_err());
     assert!(!encrypted.is_broken(&second.ca));
-    client::views(&kept, &mut Vec::new()).unwrap();
+    online::views(&kept, &mut Vec::new()).unwrap();
     std::fs::remove_file(encrypted.file("key.pem")).unwrap();
     encrypted.until("the metric", || encrypted.is_broken(&second.ca));
     let log = std::fs::read_to_string(encrypted.file("log")).unwrap();

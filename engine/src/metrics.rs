@@ -52,6 +52,8 @@ pub struct Metrics {
     pub late: IntCounterVec,
     /// `thalweg_rehydration_progress_ratio`.
     pub rehydration: prometheus::Gauge,
+    /// `thalweg_pipeline_file_refused`.
+    pub pipeline_refused: IntGauge,
     /// `thalweg_view_rows{view}`.
     pub view_rows: IntGaugeVec,
     /// `thalweg_view_changes_total{view}`.
@@ -172,6 +174,10 @@ impl Metrics {
             rehydration: register(
                 &registry,
                 prometheus::Gauge::new("thalweg_rehydration_progress_ratio", "Share of the restart's rebuilding done."),
+            ),
+            pipeline_refused: epoch(
+                "thalweg_pipeline_file_refused",
+                "1 once a changed pipeline file was to be taken over and was refused; the one before it goes on.",
             ),
             view_rows: int_gauges("thalweg_view_rows", "Rows in a view or table.", &["view"]),
             view_changes: counters("thalweg_view_changes_total", "Changed keys of a view or table.", &["view"]),

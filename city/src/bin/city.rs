@@ -1,8 +1,8 @@
 //! Runs the city and the toy market, and prints what came out: a JSON line a figure.
 //!
 //! `city COMMAND [name=value …]`: `dispatch_day`, `bound`, `reposition`, `growth`, `shock`, `plots`, `toy_market`, `tune`,
-//! `tune_waiting`; `drive URL [name=value …]`, the closed loop with a running daemon; and `record FILE [name=value …]`, a
-//! history as that daemon would be told it. Test days have the seeds
+//! `tune_waiting`; `drive URL [name=value …]`, the closed loop with a running daemon, which is sent the token in
+//! THALWEG_TOKEN; and `record FILE [name=value …]`, a history as that daemon would be told it. Test days have the seeds
 //! 0, 1, …; history is of the seeds from 1,000 on, tuning of those from 500 on.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use city::experiment::{self, Figure, Settings};
-use city::{client, plots, recorder, shock, tuning};
+use city::{driver, plots, recorder, shock, tuning};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -64,12 +64,17 @@ fn drive(mut arguments: impl Iterator<Item = String>) -> ExitCode {
     let Some(base) = arguments.next().filter(|base| base.starts_with("http")) else {
         return refuse("where is the daemon? city drive http://127.0.0.1:8080 [name=number …]");
     };
-    let settings = match client_settings(arguments) {
+    let settings = match driver_settings(arguments) {
         Ok(settings) => settings,
         Err(message) => return refuse(&message),
     };
-    let outcome = client::drive(&base, &settings, &mut |seen| {
-        let client::Seen::Day(number, day) = seen else { return };
+    let token = std::env::var("THALWEG_TOKEN").ok();
+    let daemon = match client::Client::new(&base, token.as_deref()) {
+        Ok(daemon) => daemon,
+        Err(e) => return refuse(&e.to_string()),
+    };
+    let outcome = driver::drive(daemon, &settings, &mut |seen| {
+        let driver::Seen::Day(number, day) = seen else { return };
         let figure = |metric: &str, value: f64, unit: &'static str| {
             let metric = format!("{metric}_day_{number}");
             println!("{}", Figure { bench: "drive", metric, value, half_width: None, unit }.json());
@@ -96,7 +101,7 @@ fn record(mut arguments: impl Iterator<Item = String>) -> ExitCode {
     let Some(file) = arguments.next().filter(|file| !file.contains('=')) else {
         return refuse("into which file? city record FILE.ndjson [name=number …]");
     };
-    let settings = match client_settings(arguments) {
+    let settings = match driver_settings(arguments) {
         Ok(settings) => settings,
         Err(message) => return refuse(&message),
     };
@@ -118,8 +123,8 @@ fn record(mut arguments: impl Iterator<Item = String>) -> ExitCode {
     }
 }
 
-fn client_settings(arguments: impl Iterator<Item = String>) -> Result<client::Settings, String> {
-    let mut settings = client::Settings::default();
+fn driver_settings(arguments: impl Iterator<Item = String>) -> Result<driver::Settings, String> {
+    let mut settings = driver::Settings::default();
     for argument in arguments {
         let set = argument.split_once('=').and_then(|(name, value)| Some((name, value.parse().ok()?)));
         let (name, value): (&str, f64) = set.ok_or_else(|| format!("`{argument}`: expected name=number"))?;

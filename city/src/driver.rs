@@ -12,6 +12,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use client::Client;
 use serde_json::{Value, json};
 
 use crate::day::Day;
@@ -102,9 +103,9 @@ pub enum Seen<'a> {
     Day(u32, &'a Day),
 }
 
-/// Lives through days whose decisions the daemon at `base` makes.
-pub fn drive(base: &str, settings: &Settings, watch: &mut dyn FnMut(Seen<'_>)) -> Result<(), String> {
-    let mut daemon = Daemon::reach(base, settings, watch)?;
+/// Lives through days whose decisions a daemon makes.
+pub fn drive(daemon: Client, settings: &Settings, watch: &mut dyn FnMut(Seen<'_>)) -> Result<(), String> {
+    let mut daemon = Daemon::reach(daemon, settings, watch)?;
     live(settings, &mut daemon, &mut |daemon, moment| match moment {
         Moment::Begins(number, from) => daemon.begin(number, from),
         Moment::Ended(number, day) => (daemon.watch)(Seen::Day(number, day)),
@@ -154,8 +155,7 @@ pub(crate) fn live<D: Dispatcher>(
 /// The daemon as the city sees it.
 struct Daemon<'w> {
     watch: &'w mut dyn FnMut(Seen<'_>),
-    base: String,
-    agent: ureq::Agent,
+    client: Client,
     teller: Teller,
     speed: f64,
     /// Its clock when this run began, and the day's second then.
@@ -166,12 +166,10 @@ struct Daemon<'w> {
 
 impl<'w> Daemon<'w> {
     #[allow(clippy::disallowed_methods, reason = "a client that keeps pace; what it does does not depend on it")]
-    fn reach(base: &str, settings: &Settings, watch: &'w mut dyn FnMut(Seen<'_>)) -> Result<Daemon<'w>, String> {
-        let config = ureq::Agent::config_builder().http_status_as_error(false);
+    fn reach(client: Client, settings: &Settings, watch: &'w mut dyn FnMut(Seen<'_>)) -> Result<Daemon<'w>, String> {
         let mut daemon = Daemon {
             watch,
-            base: base.trim_end_matches('/').to_owned(),
-            agent: config.timeout_global(Some(Duration::from_secs(60))).build().into(),
+            client,
             teller: Teller::new(settings),
             speed: settings.speed,
             began: (Instant::now(), 0),
@@ -206,37 +204,11 @@ impl<'w> Daemon<'w> {
     }
 
     fn get(&self, path: &str) -> Result<Value, String> {
-        self.until_answered(path, || self.agent.get(format!("{}{path}", self.base)).call())
-    }
-
-    /// Repeats a request as long as nobody answers, or somebody who cannot just now.
-    fn until_answered(
-        &self,
-        what: &str,
-        request: impl Fn() -> Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-    ) -> Result<Value, String> {
-        loop {
-            if let Ok(mut response) = request() {
-                let (status, body) = (response.status().as_u16(), response.body_mut().read_to_string());
-                match body {
-                    Ok(body) if status == 200 => {
-                        return serde_json::from_str(&body).map_err(|e| format!("{what}: {e}"));
-                    }
-                    Ok(body) if status < 500 && status != 429 => return Err(format!("{what}: {status}: {body}")),
-                    _ => {}
-                }
-            }
-            std::thread::sleep(PAUSE);
-        }
+        until_answered(|| self.client.get(path, &[])?.json())
     }
 
     fn post(&self, key: &str, body: &str) -> Result<u64, String> {
-        let path = "/v1/sources/events/records";
-        let answer = self.until_answered(path, || {
-            let request = self.agent.post(format!("{}{path}", self.base));
-            request.header("Content-Type", "application/x-ndjson").header("Idempotency-Key", key).send(body.as_bytes())
-        })?;
-        answer["epoch"].as_u64().ok_or_else(|| format!("{path}: no epoch in {answer}"))
+        until_answered(|| self.client.push_lines("events", body.as_bytes(), Some(key))).map(|pushed| pushed.epoch)
     }
 
     /// The rows of a stream of decisions that were made at a time, in order.
@@ -253,6 +225,17 @@ impl<'w> Daemon<'w> {
                 Some(cursor) => next = format!("{path}&cursor={cursor}"),
                 None => return Ok(rows),
             }
+        }
+    }
+}
+
+/// Repeats a request as long as nobody answers, or somebody who cannot just now.
+fn until_answered<T>(request: impl Fn() -> Result<T, client::Error>) -> Result<T, String> {
+    loop {
+        match request() {
+            Ok(answer) => return Ok(answer),
+            Err(e) if e.is_passing() => std::thread::sleep(PAUSE),
+            Err(e) => return Err(e.to_string()),
         }
     }
 }
