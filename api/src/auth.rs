@@ -12,14 +12,18 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use prometheus::IntGauge;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use crate::cursor::{hex, unhex};
+use crate::dashboard::prefers_html;
 use crate::problem::{FORBIDDEN, Problem, UNAUTHENTICATED};
+use crate::read::accept;
 use crate::routes;
 
 /// What a token's holder may do; each role may do what those before it may.
@@ -136,16 +140,35 @@ impl Tokens {
     }
 
     /// Lets a request in, or gives the route it is counted under and the answer it gets instead.
-    pub(crate) fn admit(&self, path: &str, headers: &HeaderMap) -> Result<Option<Grant>, (&'static str, Response)> {
+    pub(crate) fn admit(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Result<Option<Grant>, (&'static str, Response)> {
         let (label, needed) = routes::needs(path);
         let Some(needed) = needed else { return Ok(None) };
-        let Some(sent) = bearer(headers) else {
-            return Err((label, unauthenticated("this needs `Authorization: Bearer TOKEN`", "")));
+        let is_browser = prefers_html(accept(headers));
+        let sent = bearer(headers).map(<[u8]>::to_vec).or_else(|| basic(headers));
+        let Some(sent) = sent else {
+            return Err((label, unauthenticated("this needs `Authorization: Bearer TOKEN`", "", is_browser)));
         };
-        let (hash, tokens) = (hash(sent), self.current.subscribe());
+        if bearer(headers).is_none() && !method.is_safe() && is_of_another_site(headers) {
+            return Err((
+                label,
+                challenge(
+                    Problem::new(FORBIDDEN, "a page of another site asks for this"),
+                    "Bearer realm=\"thalweg\", error=\"insufficient_scope\"",
+                ),
+            ));
+        }
+        let (hash, tokens) = (hash(&sent), self.current.subscribe());
         let role = role_of(&tokens.borrow(), &hash);
         match role {
-            None => Err((label, unauthenticated("the token is none of those known here", ", error=\"invalid_token\""))),
+            None => {
+                let why = ", error=\"invalid_token\"";
+                Err((label, unauthenticated("the token is none of those known here", why, is_browser)))
+            }
             Some(role) if role < needed => Err((label, forbidden(role, needed))),
             Some(_) => Ok(Some(Grant { hash, needed, tokens })),
         }
@@ -200,8 +223,38 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(b"Bearer ") && !token.is_empty()).then_some(token)
 }
 
-fn unauthenticated(message: &str, why: &str) -> Response {
-    challenge(Problem::new(UNAUTHENTICATED, message), &format!("Bearer realm=\"thalweg\"{why}"))
+/// The token as a browser sends it that has asked its user: the password of the one `Authorization` header (RFC 7617),
+/// whatever the name.
+fn basic(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let mut sent = headers.get_all(header::AUTHORIZATION).iter();
+    let value = sent.next()?.as_bytes();
+    let (scheme, pair) = value.split_at_checked("Basic ".len())?;
+    if sent.next().is_some() || !scheme.eq_ignore_ascii_case(b"Basic ") {
+        return None;
+    }
+    let pair = BASE64.decode(pair.trim_ascii()).ok()?;
+    let colon = pair.iter().position(|b| *b == b':')?;
+    let token = &pair[colon + 1..];
+    (!token.is_empty()).then(|| token.to_vec())
+}
+
+/// Whether a browser says that a page that is not this server's asks. What a browser sends by itself, as it does what its
+/// user has typed once, any page can make it send.
+fn is_of_another_site(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let Some(origin) = text(header::ORIGIN) else { return false };
+    let host = origin.split_once("://").map(|(_, host)| host);
+    host.is_none() || host != text(header::HOST)
+}
+
+/// Browsers are asked for what they can ask their user for, when it is a page that they want.
+fn unauthenticated(message: &str, why: &str, is_browser: bool) -> Response {
+    let mut response = challenge(Problem::new(UNAUTHENTICATED, message), &format!("Bearer realm=\"thalweg\"{why}"));
+    if is_browser {
+        let basic = HeaderValue::from_static("Basic realm=\"thalweg: the token as the password\", charset=\"UTF-8\"");
+        response.headers_mut().append(header::WWW_AUTHENTICATE, basic);
+    }
+    response
 }
 
 fn forbidden(role: Role, needed: Role) -> Response {
@@ -299,6 +352,41 @@ mod tests {
         ] {
             let error = parse(&text).unwrap_err();
             assert!(error.starts_with(why) && !error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_browser_sends_the_token_as_a_password() {
+        // RFC 7617, sections 2 and 2.1.
+        assert_eq!(basic(&headers(&["Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="])), Some(b"open sesame".to_vec()));
+        assert_eq!(basic(&headers(&["basic dGVzdDoxMjPCow=="])), Some("123£".into()));
+        // `:`, `:a:b`, no colon, no base64, two.
+        assert_eq!(basic(&headers(&["Basic OmE6Yg=="])), Some(b"a:b".to_vec()));
+        for none in [
+            &["Basic Og=="][..],
+            &["Basic YQ=="],
+            &["Basic ???"],
+            &["Basic"],
+            &["Bearer OmE="],
+            &["Basic OmE=", "Basic OmE="],
+        ] {
+            assert_eq!(basic(&headers(none)), None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_another_site_is_told_by_its_origin() {
+        let from = |origin: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, HeaderValue::from_static("here:8080"));
+            if let Some(origin) = origin {
+                headers.insert(header::ORIGIN, HeaderValue::from_str(origin).unwrap());
+            }
+            is_of_another_site(&headers)
+        };
+        assert!(!from(None) && !from(Some("http://here:8080")) && !from(Some("https://here:8080")));
+        for other in ["http://here", "http://here:80", "http://elsewhere:8080", "null", "http://here:8080.evil"] {
+            assert!(from(Some(other)), "{other}");
         }
     }
 

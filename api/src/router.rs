@@ -51,7 +51,7 @@ where
 
     fn call(&self, mut request: http::Request<B>) -> Self::Future {
         if let Some(tokens) = &self.tokens {
-            match tokens.admit(request.uri().path(), request.headers()) {
+            match tokens.admit(request.method(), request.uri().path(), request.headers()) {
                 Ok(Some(grant)) => drop(request.extensions_mut().insert(grant)),
                 Ok(None) => {}
                 Err((label, response)) => {

@@ -1,7 +1,7 @@
 // The dashboard itself: asks once a second how things are, and shows it. Pictures of decisions are in pictures.js, the
 // graph of the pipeline is in graph.js.
 
-import { ask, askJson, duration, el, Figures, follow, parseCsv, perSecond, Rates, say, short, Table, viewPath } from './lib.js';
+import { ask, askJson, duration, el, Figures, follow, give, parseCsv, perSecond, Rates, say, short, Table, viewPath } from './lib.js';
 import { Graph } from './graph.js';
 import { picturesOf } from './pictures.js';
 
@@ -49,6 +49,7 @@ async function tick() {
     if (name === 'thalweg_view_changes_total') rates.push(`view ${label}`, value, now);
   }
   for (const s of sources) counts.set(s.name, s.records);
+  pushed = new Set(sources.filter((s) => s.pushed).map((s) => s.name));
   for (const s of sinks) counts.set(`${s.name} (sink)`, s.records);
   for (const [name, count] of counts) rates.push(`in ${name}`, count, now);
   rates.push('records', sources.reduce((sum, s) => sum + (s.records ?? 0), 0), now);
@@ -183,7 +184,7 @@ function route() {
 window.addEventListener('hashchange', route);
 
 const faultCounts = new Table('How many, by place and reason', [{ title: 'Source' }, { title: 'At' }, { title: 'Reason' }, { title: 'Count', number: true }]);
-const faultRows = new Table('The latest, newest first', [{ title: 'Source' }, { title: 'Record', number: true }, { title: 'At' }, { title: 'Reason' }, { title: 'Detail' }, { title: 'Where' }, { title: 'Record as it came' }]);
+const faultRows = new Table('The latest, newest first', [{ title: 'Source' }, { title: 'Record', number: true }, { title: 'At' }, { title: 'Reason' }, { title: 'Detail' }, { title: 'Where' }, { title: 'Record as it came' }, { title: 'Again' }]);
 const noFaults = el('p', { class: 'quiet' }, 'None: every record was processed.');
 let faultsSeen = null;
 let latestFaults = [];
@@ -196,9 +197,80 @@ async function showFaults(view) {
   faultCounts.update(faults.sort((a, b) => b.count - a.count).map((f) => [f.source, f.at, f.reason, short(f.count)]));
   if (faultRows.root.isConnected) return;
   const region = (label, table) => el('div', { class: 'scroll', role: 'region', 'aria-label': label, tabindex: '0' }, table.root);
-  at('faults-body').replaceChildren(region('Counts of faults', faultCounts), region('Latest faults', faultRows));
+  at('faults-body').replaceChildren(region('Counts of faults', faultCounts), region('Latest faults', faultRows), again.root);
   followFaults(view.name);
 }
+
+/** Whether a text is one JSON object, whole: what a fault keeps of a longer record is cut. */
+function isObject(text) {
+  try {
+    return text.trimStart().startsWith('{') && JSON.parse(text) !== null;
+  } catch {
+    return false;
+  }
+}
+
+/** A record that was refused, mended by hand and pushed again. The fault stays: it tells what came. */
+class Again {
+  #buttons = new WeakMap();
+  #fault = null;
+
+  constructor() {
+    this.title = el('h3', { id: 'again-title' });
+    this.text = el('textarea', { id: 'again-text', rows: '4', spellcheck: 'false', autocomplete: 'off' });
+    this.note = el('p', { role: 'status' });
+    const close = el('button', { type: 'button' }, 'Close');
+    close.addEventListener('click', () => { this.root.hidden = true; });
+    this.root = el('form', { class: 'again', 'aria-labelledby': 'again-title', hidden: true },
+      this.title, el('label', { for: 'again-text' }, 'Record, to be mended'), this.text,
+      el('div', { class: 'bar-of-controls' }, el('button', { type: 'submit' }, 'Push'), close), this.note);
+    this.root.addEventListener('submit', (event) => {
+      event.preventDefault();
+      this.#push();
+    });
+  }
+
+  /** What opens it for a fault; nothing where the source takes no pushes, or the record is not there whole. */
+  button(fault) {
+    if (!pushed.has(fault.source) || (!isObject(fault.raw) && fault.reason !== 'bad_json')) return '';
+    if (!this.#buttons.has(fault)) {
+      const button = el('button', { type: 'button', 'aria-label': `Mend record ${fault.seq} of ${fault.source}` }, 'Mend');
+      button.addEventListener('click', () => this.#open(fault));
+      this.#buttons.set(fault, button);
+    }
+    return this.#buttons.get(fault);
+  }
+
+  #open(fault) {
+    this.#fault = fault;
+    say(this.title, `Record ${fault.seq} of ${fault.source}: ${fault.reason}`);
+    say(this.note, fault.detail);
+    this.text.value = fault.raw;
+    this.root.hidden = false;
+    this.text.focus();
+  }
+
+  async #push() {
+    const { source, seq } = this.#fault;
+    const text = this.text.value.trim();
+    // Pushed twice by mistake it is taken once; mended once more it is another record.
+    let mark = 2166136261;
+    for (let i = 0; i < text.length; i += 1) mark = Math.imul(mark ^ text.charCodeAt(i), 16777619);
+    const key = `mended-${encodeURIComponent(source).slice(0, 100)}-${seq}-${(mark >>> 0).toString(16)}`;
+    try {
+      const path = `/v1/sources/${encodeURIComponent(source)}/records`;
+      const answer = await give(path, 'application/json', text, { 'idempotency-key': key });
+      const faults = await askJson(`/v1/faults?source=${encodeURIComponent(source)}&min_epoch=${answer.epoch}&limit=10000`);
+      const isFault = faults.rows.some((f) => f.seq !== seq && f.raw === text);
+      const taken = answer.repeated ? 'It was taken before' : 'It is taken';
+      say(this.note, isFault ? `${taken}, and is a fault again.` : `${taken}, in epoch ${answer.epoch}.`);
+    } catch (error) {
+      say(this.note, `Not taken: ${error.message}`);
+    }
+  }
+}
+const again = new Again();
+let pushed = new Set();
 
 /** The latest faults come from the changes of the epochs that are retained: the view itself is in the order of sources. */
 function followFaults(view) {
@@ -209,7 +281,7 @@ function followFaults(view) {
   follow(view, start, () => { latestFaults = []; }, ({ row }) => {
     if (!row) return;
     latestFaults = [row, ...latestFaults].slice(0, FAULTS_SHOWN);
-    faultRows.update(latestFaults.map((f) => [f.source, String(f.seq), f.at, f.reason, f.detail, f.provenance, f.raw]));
+    faultRows.update(latestFaults.map((f) => [f.source, String(f.seq), f.at, f.reason, f.detail, f.provenance, f.raw, again.button(f)]));
   });
 }
 

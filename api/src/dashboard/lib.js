@@ -54,6 +54,15 @@ export async function ask(path, accept = 'application/json') {
   return response;
 }
 
+/** Gives a body to the API; answers what it was answered. */
+export async function give(path, type, body, headers = {}) {
+  const options = { method: 'POST', headers: { 'content-type': type, ...headers }, body, signal: AbortSignal.timeout(60000) };
+  const response = await fetch(path, options);
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(answer.message ?? `${path} answered ${response.status}`);
+  return answer;
+}
+
 export const askJson = async (path) => (await ask(path)).json();
 
 /** The path of a view. */

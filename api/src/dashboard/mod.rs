@@ -50,7 +50,7 @@ pub(crate) async fn part(Segment(name): Segment, method: Method, uri: Uri) -> Re
 }
 
 /// Browsers say that they would rather have HTML than text; `curl` takes anything, and gets text.
-fn prefers_html(accept: Option<&str>) -> bool {
+pub(crate) fn prefers_html(accept: Option<&str>) -> bool {
     accept.is_some_and(|accept| quality(accept, "text/html") > quality(accept, "text/plain"))
 }
 

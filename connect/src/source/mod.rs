@@ -5,7 +5,6 @@
 //! included; a bad record is a fault with its place and its text.
 
 mod avro;
-mod base64;
 mod bytes;
 mod cells;
 mod columnar;

@@ -10,9 +10,9 @@ use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use crossbeam_channel::{Receiver, bounded};
-
-use super::super::base64;
 
 /// How long the registry may take to be reached, and for each part of its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -74,7 +74,7 @@ impl Address {
         let authorization = match user {
             Some(user) => {
                 let user = unescaped(user).ok_or("its name and password hold a broken `%`")?;
-                Some(format!("Basic {}", base64::encode(&user)))
+                Some(format!("Basic {}", BASE64.encode(&user)))
             }
             None => None,
         };

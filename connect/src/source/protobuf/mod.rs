@@ -11,6 +11,8 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value};
 use serde_json::Value as Json;
 
@@ -312,7 +314,7 @@ fn json(value: &Value, field: &FieldDescriptor) -> Json {
             sorted.sort_by(|a, b| a.0.cmp(&b.0));
             Json::Object(sorted.into_iter().collect())
         }
-        Value::Bytes(bytes) => super::base64::encode(bytes).into(),
+        Value::Bytes(bytes) => BASE64.encode(bytes).into(),
         value => match (scalar(value, field), value) {
             (Some(scalar), _) => scalar.to_json(),
             (None, Value::Message(message)) => Json::Object(
