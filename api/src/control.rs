@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use engine::pipeline::explain;
+use engine::pipeline::{Concealed, explain};
 use engine::{Handle, Phase};
 use prometheus::{Encoder, TextEncoder};
 use serde_json::{Value, json};
@@ -107,11 +107,24 @@ fn all_sources(control: &Control) -> Result<Vec<Value>, Problem> {
         if let Some(s) = status.sources.iter().find(|s| s.name == planned.name) {
             source["records"] = json!(s.records);
             source["faults"] = json!(s.faults);
-            source["progress"] = serde_json::to_value(&s.progress).map_err(Problem::internal)?;
+            source["progress"] = shown(&plan.concealed, &s.progress)?;
         }
         sources.push(source);
     }
     Ok(sources)
+}
+
+/// Where a source stands, without what came from the environment: a folder's name, a topic's.
+fn shown(concealed: &Concealed, stands: &impl serde::Serialize) -> Result<Value, Problem> {
+    fn hide(concealed: &Concealed, value: Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(concealed.hide(&text)),
+            Value::Array(all) => all.into_iter().map(|v| hide(concealed, v)).collect(),
+            Value::Object(all) => all.into_iter().map(|(k, v)| (concealed.hide(&k), hide(concealed, v))).collect(),
+            other => other,
+        }
+    }
+    Ok(hide(concealed, serde_json::to_value(stands).map_err(Problem::internal)?))
 }
 
 /// `GET /v1/sinks`
@@ -151,9 +164,10 @@ pub(crate) async fn epoch(
     Params::parse(&routes::EPOCH, &uri)?;
     let epoch: types::Epoch =
         epoch.parse().map_err(|_| Problem::new(BAD_PARAMETER, format!("an epoch is a whole number, not `{epoch}`")))?;
+    let hiding = Arc::clone(&read);
     let remap = blocking(move || Ok(read.store.remap(epoch)?)).await?;
     match remap {
-        Some(remap) => Ok(axum::Json(remap).into_response()),
+        Some(remap) => Ok(axum::Json(shown(&hiding.concealed, &remap)?).into_response()),
         None => Err(Problem::new(NO_SUCH_EPOCH, format!("there is no record of epoch {epoch}"))),
     }
 }

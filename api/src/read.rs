@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
+use engine::pipeline::Concealed;
 use storage::{RelationId, RelationKind, Snapshot, Store};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use types::{Epoch, RowCodec, Schema};
@@ -40,6 +41,8 @@ impl Relation {
 #[derive(Debug)]
 pub(crate) struct Read {
     pub(crate) store: Store,
+    /// What must not be shown of where sources stand.
+    pub(crate) concealed: Concealed,
     relations: BTreeMap<String, Arc<Relation>>,
     pub(crate) published: watch::Receiver<Epoch>,
     /// True when the server is ending: streams end.
@@ -79,6 +82,7 @@ impl Read {
             });
         }));
         Ok(Read {
+            concealed: Concealed::NOTHING,
             relations,
             published,
             closing,

@@ -34,7 +34,7 @@ impl From {
 pub struct Change<T> {
     /// The epoch that changed it.
     pub epoch: Epoch,
-    /// Its key's cells.
+    /// Its key: an object of its columns.
     pub key: Value,
     /// The row it is now; `None`: it is gone.
     pub row: Option<T>,
@@ -97,9 +97,7 @@ impl<'a> Events<'a> {
         match self.client.get(&self.path, &headers) {
             Ok(body) => self.stream = Some(Stream::new(body.reader())),
             // Not reached any more, or not ready: it may be starting again.
-            Err(Error::Unreachable { .. } | Error::Refused { status: 503, .. }) if self.last_id.is_some() => {
-                std::thread::sleep(RECONNECT);
-            }
+            Err(error) if error.is_passing() && self.last_id.is_some() => std::thread::sleep(RECONNECT),
             Err(error) => return Err(error),
         }
         Ok(())

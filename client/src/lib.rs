@@ -42,6 +42,8 @@ pub type Epoch = u64;
 
 /// Rows asked for at a time.
 const PAGE_ROWS: u32 = 10_000;
+/// How long an answer is waited for, longer than any is to take; what follows its head may come as slowly as it likes.
+const ANSWER: Duration = Duration::from_secs(90);
 /// How long a read waits for the epoch it asks for.
 const WAIT_MS: u32 = 60_000;
 const NDJSON: &str = "application/x-ndjson";
@@ -151,8 +153,8 @@ pub struct Views {
 /// How far the engine is.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 pub struct Epochs {
-    /// What it does: `running`, `ended`, …
-    pub phase: Value,
+    /// What it does: `rehydrating`, `live`, `ended` or `failed`.
+    pub phase: String,
     /// The last epoch whose records are fixed.
     pub sealed: Epoch,
     /// The last that readers see.
@@ -238,7 +240,13 @@ impl Client {
         }
         let base = base.trim_end_matches('/');
         let base = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
-        let config = Agent::config_builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(5)));
+        if base.contains('@') {
+            return Err(Error::Settings("the address holds a name or a password; give a token instead".into()));
+        }
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(Duration::from_secs(5)))
+            .timeout_recv_response(Some(ANSWER));
         let config = match ca {
             Some(file) => config.tls_config(TlsConfig::builder().root_certs(certificates(file)?).build()),
             None => config,
@@ -480,7 +488,9 @@ fn refusal(status: u16, body: &[u8]) -> Error {
     Error::Refused {
         code: text("code").unwrap_or_else(|| format!("status {status}")),
         status,
-        message: text("message").unwrap_or_else(|| "the daemon refused".to_owned()),
+        // An answer that is no refusal by its shape says in itself what it is.
+        message: text("message")
+            .unwrap_or_else(|| String::from_utf8_lossy(&body[..body.len().min(1_000)]).into_owned()),
     }
 }
 

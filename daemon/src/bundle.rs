@@ -95,7 +95,11 @@ fn walk(data: &Path, files: &mut Vec<(PathBuf, u64)>) -> io::Result<()> {
         for entry in std::fs::read_dir(data.join(&folder))? {
             let entry = entry?;
             let path = folder.join(entry.file_name());
-            let metadata = entry.metadata()?;
+            let metadata = match entry.metadata() {
+                // The store goes on meanwhile.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                metadata => metadata?,
+            };
             if !metadata.is_dir() {
                 files.push((path, metadata.len()));
             } else if path != Path::new("checkpoints") {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use engine::clock::Clock;
 use engine::metrics::Metrics;
 use engine::{Engine, Phase};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::arguments::Run;
 use crate::check::load;
@@ -24,6 +25,11 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::broken(format!("starting the API's threads: {e}")))?;
+    let hangup = {
+        // From here on it ends nothing.
+        let _entered = runtime.enter();
+        signal(SignalKind::hangup()).map_err(|e| Failure::broken(format!("listening for SIGHUP: {e}")))?
+    };
     let listener = match arguments.listen.0 {
         None => None,
         Some(address) => Some(
@@ -48,6 +54,7 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
     let metrics = Metrics::new();
     let reload = Arc::new(Reload::new(arguments.file.clone(), metrics.clone()));
     let options = engine::Options { workers: usize::from(arguments.workers), clock: Clock::system(), hook, metrics };
+    let fingerprint = plan.fingerprint();
     let engine = Engine::start(plan, store.clone(), options);
     let handle = engine.handle().clone();
 
@@ -66,14 +73,15 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
             api::serve(handle, listener, shutdown, options).await
         })
     });
-    let signal = handle.clone();
+    let (ending, stopping) = (reload.clone(), handle.clone());
     runtime.spawn(async move {
         wait_for_signal().await;
         tracing::info!("stopping: what is sealed is still committed");
-        signal.stop();
+        ending.end();
+        stopping.stop();
     });
     let (reloading, reloaded) = (reload.clone(), handle.clone());
-    runtime.spawn(async move { reloading.listen(&reloaded).await });
+    runtime.spawn(async move { reloading.listen(hangup, &reloaded).await });
     let shown = handle.clone();
     std::thread::spawn(move || progress::show(&shown));
 
@@ -99,6 +107,7 @@ pub fn run(arguments: &Run) -> Result<(), Failure> {
         let _ = runtime.block_on(async { tokio::time::timeout(std::time::Duration::from_secs(5), server).await });
     }
     let result = engine.wait();
+    runtime.block_on(reload.settled(&fingerprint));
     // Reads that are under way end, and so does the store's background work, whoever still has a hold of the store:
     // nothing may be at work in RocksDB while the process takes itself apart.
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
@@ -131,7 +140,6 @@ fn tls(arguments: &Run) -> Result<Option<Arc<api::Tls>>, Failure> {
 }
 
 async fn wait_for_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
         return std::future::pending().await;
     };

@@ -13,7 +13,7 @@ use crate::online::Error;
 struct Sample {
     at: Instant,
     pipeline: Value,
-    epochs: Value,
+    epochs: client::Epochs,
     sources: Value,
     sinks: Value,
     views: client::Views,
@@ -23,14 +23,17 @@ struct Sample {
 impl Sample {
     #[allow(clippy::disallowed_methods, reason = "rates are by the reader's clock")]
     fn take(daemon: &Client) -> Result<Sample, Error> {
-        let json = |path: &str| -> Result<Value, Error> { Ok(daemon.get(path, &[])?.json()?) };
+        let json = |path: &str, part: &str| -> Result<Value, Error> {
+            let mut answer: Value = daemon.get(path, &[])?.json()?;
+            Ok(answer.pointer_mut(part).map(Value::take).unwrap_or_default())
+        };
         let metrics = daemon.get("/metrics", &[])?.bytes()?;
         Ok(Sample {
             at: Instant::now(),
-            pipeline: json("/v1/pipelines")?["pipelines"][0].take(),
-            epochs: json("/v1/epochs")?,
-            sources: json("/v1/sources")?["sources"].take(),
-            sinks: json("/v1/sinks")?["sinks"].take(),
+            pipeline: json("/v1/pipelines", "/pipelines/0")?,
+            epochs: daemon.epochs()?,
+            sources: json("/v1/sources", "/sources")?,
+            sinks: json("/v1/sinks", "/sinks")?,
             views: daemon.views()?,
             scrape: Scrape::parse(&String::from_utf8_lossy(&metrics)),
         })
@@ -43,7 +46,13 @@ pub fn top(daemon: &Client, every: Duration, once: bool, out: &mut dyn Write) ->
     let mut before = Sample::take(daemon)?;
     loop {
         std::thread::sleep(every);
-        let now = Sample::take(daemon)?;
+        let now = match Sample::take(daemon) {
+            Err(Error::Daemon(e)) if e.is_passing() && !once => {
+                writeln!(out, "{e}")?;
+                continue;
+            }
+            now => now?,
+        };
         let page = page(daemon.base(), &before, &now);
         if is_terminal {
             // Over what was there, without wrapping; what was there below is taken away.
@@ -69,17 +78,21 @@ fn page(base: &str, before: &Sample, now: &Sample) -> String {
     };
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let whole = |value: &Value| value.as_u64().map_or_else(String::new, |n| short(n as f64));
-    let phase = now.epochs["phase"].as_str().map_or_else(|| now.epochs["phase"].to_string(), str::to_owned);
     let epochs = (scrape.sum("thalweg_epoch_published") - earlier.sum("thalweg_epoch_published")) / secs;
     let latency = |stage: &str| {
         let at = scrape.quantile_since(earlier, "thalweg_epoch_latency_seconds", ("stage", stage), 0.99);
-        at.map_or_else(|| "–".to_owned(), |secs| format!("≤ {} ms", secs * 1e3))
+        match at {
+            None => "–".to_owned(),
+            Some(secs) if secs.is_finite() => format!("≤ {} ms", secs * 1e3),
+            Some(_) => "longer than is counted".to_owned(),
+        }
     };
     let mut page = format!(
-        "{} at {base}   {phase}\nepoch {} published, {} sealed   {} epochs/s   p99 of an epoch {}, of its commit {}\n",
+        "{} at {base}   {}\nepoch {} published, {} sealed   {} epochs/s   p99 of an epoch {}, of its commit {}\n",
         text(&now.pipeline["name"]),
-        now.epochs["published"],
-        now.epochs["sealed"],
+        now.epochs.phase,
+        now.epochs.published,
+        now.epochs.sealed,
         short(epochs),
         latency("total"),
         latency("commit"),

@@ -7,6 +7,8 @@ import { picturesOf } from './pictures.js';
 
 const PAGE_ROWS = 50;
 const FAULTS_SHOWN = 20;
+// What a fault keeps of a record: one that is as long may have been longer.
+const RAW_BYTES = 4096;
 
 const at = (id) => document.getElementById(id);
 const rates = new Rates();
@@ -232,7 +234,8 @@ class Again {
 
   /** What opens it for a fault; nothing where the source takes no pushes, or the record is not there whole. */
   button(fault) {
-    if (!pushed.has(fault.source) || (!isObject(fault.raw) && fault.reason !== 'bad_json')) return '';
+    const isWhole = new TextEncoder().encode(fault.raw).length < RAW_BYTES;
+    if (!pushed.has(fault.source) || !isWhole || (!isObject(fault.raw) && fault.reason !== 'bad_json')) return '';
     if (!this.#buttons.has(fault)) {
       const button = el('button', { type: 'button', 'aria-label': `Mend record ${fault.seq} of ${fault.source}` }, 'Mend');
       button.addEventListener('click', () => this.#open(fault));
@@ -257,17 +260,30 @@ class Again {
     let mark = 2166136261;
     for (let i = 0; i < text.length; i += 1) mark = Math.imul(mark ^ text.charCodeAt(i), 16777619);
     const key = `mended-${encodeURIComponent(source).slice(0, 100)}-${seq}-${(mark >>> 0).toString(16)}`;
+    const path = `/v1/sources/${encodeURIComponent(source)}/records`;
+    let answer;
     try {
-      const path = `/v1/sources/${encodeURIComponent(source)}/records`;
-      const answer = await give(path, 'application/json', text, { 'idempotency-key': key });
-      const faults = await askJson(`/v1/faults?source=${encodeURIComponent(source)}&min_epoch=${answer.epoch}&limit=10000`);
-      const isFault = faults.rows.some((f) => f.seq !== seq && f.raw === text);
-      const taken = answer.repeated ? 'It was taken before' : 'It is taken';
-      say(this.note, isFault ? `${taken}, and is a fault again.` : `${taken}, in epoch ${answer.epoch}.`);
+      answer = await give(path, 'application/json', text, { 'idempotency-key': key });
     } catch (error) {
-      say(this.note, `Not taken: ${error.message}`);
+      return say(this.note, `Not taken: ${error.message}`);
+    }
+    const taken = answer.repeated ? 'It was taken before' : 'It is taken';
+    say(this.note, `${taken}, in epoch ${answer.epoch}. Looking what came of it …`);
+    try {
+      const after = await faultsOf(source, `min_epoch=${answer.epoch}&wait_ms=60000`);
+      const before = await faultsOf(source, `as_of=${answer.epoch - 1}`).catch(() => null);
+      const again = answer.repeated || before === null ? '' : after > before ? ' There is a fault more than before.' : ' There is no fault more than before.';
+      return say(this.note, `${taken}, in epoch ${answer.epoch}.${again}`);
+    } catch (error) {
+      return say(this.note, `${taken}, in epoch ${answer.epoch}. What came of it is not known: ${error.message}`);
     }
   }
+}
+
+/** How many faults a source has, as of the epoch that the query names. */
+async function faultsOf(source, query) {
+  const { faults } = await askJson(`/v1/faults/summary?${query}`);
+  return faults.filter((f) => f.source === source).reduce((sum, f) => sum + f.count, 0);
 }
 const again = new Again();
 let pushed = new Set();

@@ -6,15 +6,18 @@
 //! limit is the bare loop of consumer and transactional producer, which commits offsets with what it sends, as often as
 //! it can.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow::array::AsArray as _;
 use arrow::datatypes::Int64Type;
+use engine::Plan;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
+use storage::Store;
 
 use super::{CONSUMER, PARTITIONS, PRODUCER, config, fresh_topic, send, settings_toml, text};
 use crate::machine::Scratch;
@@ -156,47 +159,61 @@ fn pipeline(course: &Course) -> String {
     )
 }
 
+/// Runs a pipeline over a fresh store while somebody watches.
+fn running(
+    course: &Course,
+    text: &str,
+    scratch: &Scratch,
+    watch: impl FnOnce(&Arc<Plan>, &Store) -> Result<Vec<Instant>, String>,
+) -> Result<Vec<Instant>, String> {
+    let plan = subject::plan(scratch.path(), text)?;
+    let store = subject::open(&plan, &scratch.fresh("store")?)?;
+    let engine = subject::start(&plan, &store, 1);
+    course.is_ready.store(true, Ordering::Release);
+    let seen = watch(&plan, &store);
+    engine.handle().stop();
+    let ended = engine.wait();
+    store.close();
+    drop(store);
+    scratch.remove("store")?;
+    let seen = seen?;
+    ended.map(|()| seen)
+}
+
 /// The view keeps the greatest number of each partition: what is at most that was read.
 fn view(course: &Course, scratch: &Scratch) -> Result<Vec<Instant>, String> {
     let text = pipeline(course)
         + "[steps.by_key]\noperator = \"aggregate\"\ninput = \"events\"\nby = [\"key\"]\ncompute = { events = \"count\" \
            }\n[steps.newest]\noperator = \"aggregate\"\ninput = \"events\"\nby = [\"lane\"]\ncompute = { newest = \"max(id)\" }\n";
-    let plan = subject::plan(scratch.path(), &text)?;
-    let store = subject::open(&plan, &scratch.fresh("store")?)?;
-    let engine = subject::start(&plan, &store, 1);
-    let mut seen: Vec<Option<Instant>> = vec![None; course.messages as usize];
-    // The next number of each partition that was not seen.
-    let mut next: Vec<u64> = (0..PARTITIONS as u64).collect();
-    let (mut epoch, mut quiet) = (store.published(), Instant::now());
-    course.is_ready.store(true, Ordering::Release);
-    while next.iter().any(|id| *id < course.messages) {
-        if quiet.elapsed() > PATIENCE {
-            return Err(format!("the view stands still: {:?}", engine.handle().status().phase));
-        }
-        if !store.wait_published(epoch + 1, Duration::from_millis(100)) {
-            continue;
-        }
-        epoch = store.published();
-        let rows = subject::rows_of(&plan, &store, "newest")?;
-        let now = Instant::now();
-        let column = |name: &str| rows.column_by_name(name).map(|c| c.as_primitive::<Int64Type>().clone());
-        let (lanes, newest) = column("lane").zip(column("newest")).ok_or("no such columns")?;
-        for (lane, newest) in lanes.iter().zip(&newest) {
-            let (Some(lane), Some(newest)) = (lane, newest) else { return Err("a row without numbers".to_owned()) };
-            let id = &mut next[lane as usize];
-            while *id <= newest as u64 {
-                seen[*id as usize] = Some(now);
-                *id += PARTITIONS as u64;
-                quiet = now;
+    running(course, &text, scratch, |plan, store| {
+        let mut seen: Vec<Option<Instant>> = vec![None; course.messages as usize];
+        // The next number of each partition that was not seen.
+        let mut next: Vec<u64> = (0..PARTITIONS as u64).collect();
+        let (mut epoch, mut quiet) = (store.published(), Instant::now());
+        while next.iter().any(|id| *id < course.messages) {
+            if quiet.elapsed() > PATIENCE {
+                return Err("the view stands still".to_owned());
+            }
+            if !store.wait_published(epoch + 1, Duration::from_millis(100)) {
+                continue;
+            }
+            epoch = store.published();
+            let rows = subject::rows_of(plan, store, "newest")?;
+            let now = Instant::now();
+            let column = |name: &str| rows.column_by_name(name).map(|c| c.as_primitive::<Int64Type>().clone());
+            let (lanes, newest) = column("lane").zip(column("newest")).ok_or("no such columns")?;
+            for (lane, newest) in lanes.iter().zip(&newest) {
+                let (Some(lane), Some(newest)) = (lane, newest) else { return Err("a row without numbers".to_owned()) };
+                let id = &mut next[lane as usize];
+                while *id <= newest as u64 {
+                    seen[*id as usize] = Some(now);
+                    *id += PARTITIONS as u64;
+                    quiet = now;
+                }
             }
         }
-    }
-    engine.handle().stop();
-    engine.wait()?;
-    store.close();
-    drop(store);
-    scratch.remove("store")?;
-    Ok(seen.into_iter().flatten().collect())
+        Ok(seen.into_iter().flatten().collect())
+    })
 }
 
 /// Every message goes through the engine to another topic.
@@ -204,25 +221,17 @@ fn sink(course: &Course, scratch: &Scratch) -> Result<Vec<Instant>, String> {
     let topic = fresh_topic(course.brokers)?;
     let text = pipeline(course)
         + &format!(
-            "[sinks.out]\ntype = \"kafka\"\nbrokers = \"{}\"\ntopic = \"{topic}\"\ntransactional_id = \"{topic}\"\nview = \
-             \"events\"\n",
+            "key = \"id\"\n[sinks.out]\ntype = \"kafka\"\nbrokers = \"{}\"\ntopic = \"{topic}\"\ntransactional_id = \
+             \"{topic}\"\nview = \"events\"\n",
             course.brokers
         );
-    let plan = subject::plan(scratch.path(), &text)?;
-    let store = subject::open(&plan, &scratch.fresh("store")?)?;
-    let engine = subject::start(&plan, &store, 1);
     let consumer = course.consumer(&topic, &[("isolation.level", "read_committed")])?;
-    course.is_ready.store(true, Ordering::Release);
-    let seen = course.watch(&consumer, |payload| {
-        let row: serde_json::Value = serde_json::from_slice(payload).ok()?;
-        row["id"].as_u64()
-    });
-    engine.handle().stop();
-    engine.wait()?;
-    store.close();
-    drop(store);
-    scratch.remove("store")?;
-    seen
+    running(course, &text, scratch, |_, _| {
+        course.watch(&consumer, |payload| {
+            let row: serde_json::Value = serde_json::from_slice(payload).ok()?;
+            row["id"].as_u64()
+        })
+    })
 }
 
 /// What one writes by hand for the same: read what there is, send it, commit offsets and messages in one transaction.
@@ -233,8 +242,11 @@ fn bare_loop(course: &Course, _: &Scratch) -> Result<Vec<Instant>, String> {
     let producer: BaseProducer = config(course.brokers, &settings).create().map_err(text)?;
     producer.init_transactions(PATIENCE).map_err(text)?;
     let through = || -> Result<(), String> {
-        let mut left = course.messages;
+        let (mut left, mut heard) = (course.messages, Instant::now());
         while left > 0 {
+            if heard.elapsed() > PATIENCE {
+                return Err(format!("{left} messages never came"));
+            }
             let mut waiting = Duration::from_millis(100);
             let mut offsets = TopicPartitionList::new();
             while let Some(message) = consumer.poll(waiting) {
@@ -254,6 +266,7 @@ fn bare_loop(course: &Course, _: &Scratch) -> Result<Vec<Instant>, String> {
                 left -= 1;
             }
             if waiting.is_zero() {
+                heard = Instant::now();
                 let group = consumer.group_metadata().ok_or("no group")?;
                 producer.send_offsets_to_transaction(&offsets, &group, PATIENCE).map_err(text)?;
                 producer.commit_transaction(PATIENCE).map_err(text)?;

@@ -34,6 +34,8 @@ pub(super) struct Watch {
     silence_us: i64,
     /// Brokers that were so when the statistics last came. A question may have been asked just before they did.
     silent: Mutex<BTreeSet<String>>,
+    /// What the group was last told was not taken.
+    group_refused: AtomicBool,
     /// The end of each partition, as the brokers said with the last messages.
     ends: Mutex<BTreeMap<Part, i64>>,
 }
@@ -84,6 +86,7 @@ impl ClientContext for Watch {
 impl ConsumerContext for Watch {
     fn commit_callback(&self, result: Result<(), KafkaError>, _: &TopicPartitionList) {
         if let Err(e) = result {
+            self.group_refused.store(true, Ordering::Relaxed);
             tracing::debug!(source = self.source, "telling the consumer group: {e}");
         }
     }
@@ -92,6 +95,11 @@ impl ConsumerContext for Watch {
 impl Watch {
     pub fn is_connected(&self) -> bool {
         self.connected.load(Ordering::Relaxed)
+    }
+
+    /// Whether what the group was told since this was asked was not taken.
+    pub fn group_refused(&self) -> bool {
+        self.group_refused.swap(false, Ordering::Relaxed)
     }
 
     /// The last trouble, in the client's words.
@@ -119,6 +127,7 @@ pub(super) fn connect(options: &KafkaOptions, source: &str) -> Result<Arc<BaseCo
         trouble: Mutex::default(),
         silence_us: (SILENCE_MS + wait_ms) * 1000,
         silent: Mutex::default(),
+        group_refused: AtomicBool::new(false),
         ends: Mutex::default(),
     };
     let consumer = config.create_with_context(watch);

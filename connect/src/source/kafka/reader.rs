@@ -106,7 +106,7 @@ impl Reader {
         let mut next = place.next.clone();
         for batch in &journalled {
             for run in &batch.runs {
-                next.entry(run.part.clone()).or_insert(run.from);
+                next.entry(run.part.clone()).and_modify(|offset| *offset = run.from.min(*offset)).or_insert(run.from);
             }
             for (part, offset) in &batch.place.next {
                 next.entry(part.clone()).or_insert(*offset);
@@ -294,6 +294,9 @@ impl Reader {
         let Ok(Some(remap)) = store.remap(store.committed()) else { return };
         let Some(progress) = remap.sources.get(&self.env.source) else { return };
         let Ok(place) = serde_json::from_value::<Place>(progress.position.anchor.clone()) else { return };
+        if self.consumer.client().context().group_refused() {
+            self.told_group.clear();
+        }
         if place.next == self.told_group {
             return;
         }
@@ -519,8 +522,9 @@ impl Connector for Reader {
         self.tell_group();
         if std::mem::take(&mut self.begun) {
             // Kept before anything came: the latest offset, or a time's, may be another one after a restart.
-            let place = Place { cluster: self.place.cluster.clone(), next: self.next_offsets() };
-            return Ok(self.deliver(place));
+            self.place.next = self.next_offsets();
+            let place = serde_json::to_value(&self.place).expect("a place is JSON");
+            return Ok(Next::Rows(self.rows.take(serde_json::Value::Null, place)));
         }
         if !self.assigned {
             return Ok(self.wait());
