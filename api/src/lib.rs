@@ -138,7 +138,7 @@ pub async fn serve(
     let (tokens_broken, tls_broken) = (metrics.tokens_broken.clone(), metrics.tls_broken.clone());
     let (closing, closed) = watch::channel(false);
     let read = read::Read::new(handle.store().clone(), metrics, closed, options.clone()).map_err(io::Error::other)?;
-    let read = read::Read { concealed: handle.plan().concealed.clone(), ..read };
+    let read = read.concealing(handle.plan().concealed.clone());
     let read = Arc::new(read);
     let pushes = Semaphore::new(options.pushes_max);
     let control =

@@ -95,6 +95,11 @@ impl Read {
         })
     }
 
+    /// The same, with texts that are not shown.
+    pub(crate) fn concealing(self, concealed: Concealed) -> Read {
+        Read { concealed, ..self }
+    }
+
     /// The relation of that name.
     pub(crate) fn relation(&self, name: &str) -> Result<&Arc<Relation>, Problem> {
         self.relations.get(name).ok_or_else(|| {
