@@ -28,7 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// What whole pipelines are made of, and what tests share.
-const FOR_TESTS: &[&str] = &["testkit", "catalogue", "connect"];
+const FOR_TESTS: &[&str] = &["testkit", "catalogue", "connect", "operators"];
 
 /// Libraries that take long to compile or shape what is built on them, with the crates that may use them. A name ending
 /// in `*` is a prefix. `bench` measures its limits with the bare libraries.

@@ -143,5 +143,5 @@ fn changes_become_keys_and_values() {
 
 /// What the pipelines of these tests can name.
 fn catalogue() -> engine::Catalogue {
-    engine::Catalogue { connectors: crate::connectors(), sinks: crate::sinks(), operators: Vec::new() }
+    engine::Catalogue { connectors: crate::connectors(), sinks: crate::sinks(), operators: operators::operators() }
 }

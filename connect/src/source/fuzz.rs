@@ -246,7 +246,7 @@ fn broken_avro_and_protobuf_messages_are_rows_or_faults() {
     let good = messages_are_rows_or_faults(&samples, &mut random, &spec, |bytes, rows| reader.row(bytes, rows));
     assert!((500..19_500).contains(&good), "{good} Avro rows");
 
-    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/connect/samples"));
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/source/samples"));
     let message = protobuf::message(folder, "trip.proto", "city.v1.Trip").unwrap();
     let reader = protobuf::Reader::new(message, &paths, &spec).unwrap();
     let samples = ["proto_full", "proto_edge", "proto_unknown"].map(sample);

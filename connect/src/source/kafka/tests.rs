@@ -57,7 +57,7 @@ fn typed_formats_are_planned() {
     let framed = "wire = 'confluent'\n";
     assert_eq!(plan(&format!("{least}{framed}{columns}")), Ok("kafka t, orders-*, JSON behind a schema's id".into()));
     assert_eq!(plan(&format!("{least}format = 'arrow'\n{columns}")), Ok("kafka t, orders-*, Arrow IPC".into()));
-    let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/src/connect/samples");
+    let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/src/source/samples");
     let avro = format!("format = 'avro'\nschema = '{samples}/trip.avsc'\ntombstone = 'gone'\nkey = 'id'\n");
     let columns = "columns = { id = 'int64', fare = 'float64', gone = 'bool' }";
     let described = plan(&format!("{least}{avro}{columns}")).unwrap();

@@ -9,7 +9,7 @@ use super::*;
 use types::time::{TimeFormat, Unit};
 
 fn folder() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src/connect/samples"))
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src/source/samples"))
 }
 
 fn trip() -> MessageDescriptor {
