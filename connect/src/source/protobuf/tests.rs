@@ -45,7 +45,7 @@ fn every_type_is_read() {
     let expected = [
         "[true,-3,1099511627776,5.0,-6,7,1.5,12.75,\"raw é\",\"Zür\\\"ich\",\"BOOKED\",\"late\",\
          \"2026-01-31T12:00:00.25Z\",0,null,\"visa\"]",
-        "[false,0,-9223372036854775808,1.8446744073709552e19,0,0,\"-Infinity\",0.0,\"\",\"\",\"77\",null,\
+        "[false,0,-9223372036854775808,1.8446744073709552e+19,0,0,\"-Infinity\",0.0,\"\",\"\",\"77\",null,\
          \"1969-12-31T23:59:59.999999Z\",null,0.0,null]",
         // Nothing at all is a message too.
         "[false,0,0,0.0,0,0,0.0,0.0,\"\",\"\",\"STREET\",null,null,null,null,null]",
