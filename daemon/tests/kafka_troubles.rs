@@ -67,9 +67,11 @@ fn wait(what: &str, mut is: impl FnMut() -> bool) {
 /// Waits until that many records are read and published, and no more.
 fn reaches(daemon: &Daemon, count: u64) {
     wait(&format!("there are {count} records"), || {
+        let read = records(daemon);
+        assert!(read <= count, "{read} records of {count}");
+        // Asked after it: what was read then is published by now.
         let epochs = json(&format!("{}/v1/epochs", daemon.url));
-        assert!(records(daemon) <= count, "{} records of {count}", records(daemon));
-        records(daemon) == count && epochs["sealed"] == epochs["published"]
+        read == count && epochs["sealed"] == epochs["published"]
     });
 }
 
