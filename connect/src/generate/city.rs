@@ -10,10 +10,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
+use types::random::{STEP, mix};
 use types::{Micros, Type};
 
 use crate::source::{Cells, Rows};
-use types::random::{STEP, mix};
 
 /// The plane, metres a side, and its cells.
 const SIDE_M: i32 = 24_000;

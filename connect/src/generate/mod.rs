@@ -16,12 +16,12 @@ use engine::connector::{Connector, ConnectorError, ConnectorFactory, Next, Sourc
 use engine::pipeline::Section;
 use engine::plan::SourceShape;
 use engine::{ConnectorDef, OptionDef};
+use types::time::TimeFormat;
 use types::{Column, Position, Type};
 
 use crate::source::{RowSpec, Rows};
 use city::{City, CityOptions, Table};
 use market::{Market, MarketOptions};
-use types::time::TimeFormat;
 
 pub(crate) const DEF: ConnectorDef = ConnectorDef {
     name: "generate",

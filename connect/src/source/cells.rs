@@ -9,9 +9,8 @@ use arrow::array::{
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{Field, SchemaRef};
 use engine::connector::SourceRows;
-use types::{Column, Fault, Type};
-
 use types::time::{TimeError, TimeFormat};
+use types::{Column, Fault, Type};
 
 /// The rows a source declares: what every decoder decodes into.
 #[derive(Clone, Debug)]

@@ -25,12 +25,12 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
+use types::time::{TimeFormat, Unit, in_range};
 use types::{Column, Fault, Type};
 
 use super::cells::{Bad, RowSpec, Rows};
 use super::lengths::{Messages, check_expansion, check_ipc_file, check_parquet};
 use super::nearest;
-use types::time::{TimeFormat, Unit, in_range};
 
 /// Rows of a batch read at once from Parquet.
 const BATCH_ROWS: usize = 16_384;

@@ -10,6 +10,7 @@ use engine::PushFormat;
 use engine::connector::{ConnectorFactory, Next, SourceEnv};
 use storage::{JournalEntry, Options, Store};
 use testkit::random::Random;
+use types::time::TimeFormat;
 use types::{Position, Type};
 
 use super::avro;
@@ -19,7 +20,6 @@ use super::http::HttpOptions;
 use super::protobuf;
 use super::samples::{columns, rows, sample};
 use super::tests::{KV, batch, batches, gzip, in_every_format, ipc_stream, options, records, zst};
-use types::time::TimeFormat;
 
 /// Breaks bytes in a few places; `other` is what pieces are spliced in from.
 pub(super) fn broken(bytes: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {

@@ -9,12 +9,12 @@ use std::path::Path;
 use arrow::datatypes::{DataType, SchemaRef};
 use engine::connector::ConnectorError;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use types::time::TimeFormat;
 use types::{Column, Type};
 
 use super::bytes::Packing;
 use super::csv::{Split, split};
 use super::file::{Format, is_tsv};
-use types::time::TimeFormat;
 
 /// So many records are looked at.
 const SAMPLE_RECORDS: usize = 10_000;

@@ -10,11 +10,11 @@
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use types::time::{TimeError, TimeFormat};
 use types::{Column, Type};
 
 use super::cells::{Bad, Builder, Cells, RowSpec, Rows};
 use super::csv::{Decoded, bad_line, too_large};
-use types::time::{TimeError, TimeFormat};
 
 /// The deepest nesting of arrays and objects a record may have.
 pub(crate) const DEPTH_MAX: usize = 64;

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
+use types::time::{TimeError, TimeFormat};
 use types::{Column, Micros, Type};
 
 use super::cells::{Bad, Builder, Cells};
-use types::time::{TimeError, TimeFormat};
 
 /// A value that is no structure.
 #[derive(Clone, Debug)]

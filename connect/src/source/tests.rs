@@ -7,12 +7,11 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use engine::connector::{Connector, ConnectorError, Next, SourceRows};
+use types::time::{TimeFormat, Unit};
 use types::{Column, Position, Type, Value};
 
-use super::file::{FileConnector, FileOptions};
-use types::time::{TimeFormat, Unit};
-
 use super::RowSpec;
+use super::file::{FileConnector, FileOptions};
 
 pub(super) fn options(path: &str, columns: &[(&str, Type)]) -> FileOptions {
     let columns = columns.iter().map(|(n, t)| Column { name: (*n).into(), ty: *t, nullable: true }).collect();

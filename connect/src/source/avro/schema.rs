@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
-
 use types::time::Unit;
 
 /// Types of one schema, at most, and how deep they may be nested.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use types::Type;
+use types::time::{TimeFormat, Unit};
 
 use super::super::samples::{bytes, columns, rows, sample};
 use super::*;
-use types::time::{TimeFormat, Unit};
 
 const TRIP: &str = include_str!("../samples/trip.avsc");
 

@@ -5,10 +5,10 @@ use std::io::Cursor;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
 use types::Column;
+use types::time::TimeFormat;
 
 use super::super::cells::{Bad, Builder, Cells, RowSpec};
 use super::super::columnar::{ColumnarReader, Converted, ipc_columns};
-use types::time::TimeFormat;
 
 /// Rows of a message, at most: bytes of a few can say that there are more than memory holds.
 const ROWS_MAX: usize = 1 << 20;

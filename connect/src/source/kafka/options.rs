@@ -9,6 +9,7 @@ use engine::pipeline::Section;
 use engine::plan::SourceShape;
 use engine::{ConnectorDef, OptionDef};
 use types::Type;
+use types::time::TimeFormat;
 
 use super::super::{RECORD_BYTES_OPTION, TIMESTAMP_FORMAT_OPTION, TIMESTAMP_UNIT_OPTION, row_spec};
 use super::format::{
@@ -19,7 +20,6 @@ use super::log::Part;
 use super::record::{Format, KeyFormat, Layout};
 use super::settings::{BROKERS_OPTION, LIBRDKAFKA_OPTION, Settings};
 use super::topics::Topics;
-use types::time::TimeFormat;
 
 pub(crate) const DEF: ConnectorDef = ConnectorDef {
     name: "kafka",

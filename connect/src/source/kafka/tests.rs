@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use testkit::random::Random;
+use types::time::TimeFormat;
 use types::{Column, Type, Value};
 
 use super::super::cells::{RowSpec, Rows};
@@ -11,7 +12,6 @@ use super::super::fuzz::broken;
 use super::super::tests::ipc_stream;
 use super::log::Part;
 use super::record::{Decoder, Format, KeyFormat, Layout, Message};
-use types::time::TimeFormat;
 
 /// Plans a source of this section behind what every one needs; gives what it reads, or every mistake.
 fn plan(section: &str) -> Result<String, String> {

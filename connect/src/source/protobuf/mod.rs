@@ -15,12 +15,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value};
 use serde_json::Value as Json;
+use types::time::in_range;
 
 use super::cells::{Bad, RowSpec, Rows};
 use super::nearest;
 use super::paths::Paths;
 use super::scalar::{Scalar, Shape};
-use types::time::in_range;
 
 /// Reads messages of one type.
 #[derive(Clone)]

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use types::Type;
+use types::time::{TimeFormat, Unit};
 
 use super::super::samples::{bytes, columns, rows, sample};
 use super::*;
-use types::time::{TimeFormat, Unit};
 
 fn folder() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src/source/samples"))

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use types::time::TimeFormat;
 use types::{Column, Type, Value};
 
 use super::cells::{Bad, RowSpec, Rows};
 use super::paths::Paths;
-use types::time::TimeFormat;
 
 /// The bytes of a sample.
 pub(super) fn sample(name: &str) -> Vec<u8> {
