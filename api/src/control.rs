@@ -1,12 +1,14 @@
 //! What needs the running engine: the pipeline, its sources, how far it is, whether it is ready, its metrics.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use engine::clock::Clock;
 use engine::pipeline::{Concealed, explain};
-use engine::{Handle, Phase};
+use engine::{Handle, Phase, Status};
 use prometheus::{Encoder, TextEncoder};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -18,6 +20,9 @@ use crate::read::{Read, blocking};
 use crate::routes;
 use crate::views::describe;
 
+/// For how long an epoch may be sealed and none be published: then something is stuck.
+const STUCK: Duration = Duration::from_secs(60);
+
 /// What every handler that speaks to the engine shares.
 #[derive(Debug)]
 pub(crate) struct Control {
@@ -26,6 +31,8 @@ pub(crate) struct Control {
     pub(crate) pushes: Semaphore,
     /// One at a time.
     pub(crate) checkpoints: Semaphore,
+    pub(crate) advance: Advance,
+    pub(crate) clock: Clock,
 }
 
 /// `GET /v1/pipelines`
@@ -208,12 +215,35 @@ pub(crate) async fn ready(State(control): State<Arc<Control>>) -> Result<Respons
     let status = control.handle.status();
     let mut body = phase(&status.phase)?;
     body["rehydrated"] = json!(status.rehydrated);
-    match &status.phase {
-        Phase::Live | Phase::Ended => Ok(axum::Json(body).into_response()),
-        Phase::Rehydrating | Phase::Failed(_) => {
-            body["code"] = json!(NOT_READY.name);
-            Ok((StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], axum::Json(body)).into_response())
-        }
+    if control.is_ready(&status) {
+        return Ok(axum::Json(body).into_response());
+    }
+    body["code"] = json!(NOT_READY.name);
+    Ok((StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], axum::Json(body)).into_response())
+}
+
+/// Since when the newest published epoch is that, while another one is sealed.
+#[derive(Debug, Default)]
+pub(crate) struct Advance(Mutex<Option<(types::Epoch, Duration)>>);
+
+impl Advance {
+    /// Whether epochs go on: none is sealed that is not published, or one was published lately.
+    fn goes_on(&self, sealed: types::Epoch, published: types::Epoch, now: Duration) -> bool {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *waiting = match *waiting {
+            _ if sealed <= published => None,
+            Some((epoch, since)) if epoch == published => Some((epoch, since)),
+            _ => Some((published, now)),
+        };
+        waiting.is_none_or(|(_, since)| now.saturating_sub(since) < STUCK)
+    }
+}
+
+impl Control {
+    /// Whether records are taken, and become readable.
+    fn is_ready(&self, status: &Status) -> bool {
+        let goes_on = self.advance.goes_on(status.sealed, status.published, self.clock.elapsed());
+        matches!(status.phase, Phase::Live | Phase::Ended) && goes_on
     }
 }
 
@@ -226,11 +256,26 @@ fn phase(phase: &Phase) -> Result<Value, Problem> {
 /// `GET /metrics`
 pub(crate) async fn metrics(State(control): State<Arc<Control>>) -> Result<Response, Problem> {
     let mut body = Vec::new();
-    let ready = matches!(control.handle.status().phase, Phase::Live | Phase::Ended);
-    control.read.metrics.ready.set(i64::from(ready));
+    control.read.metrics.ready.set(i64::from(control.is_ready(&control.handle.status())));
     let families = control.handle.metrics().registry.gather();
     TextEncoder::new().encode(&families, &mut body).map_err(Problem::internal)?;
     let mut response = body.into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(prometheus::TEXT_FORMAT));
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_that_are_sealed_and_never_published_are_told() {
+        let (advance, secs) = (Advance::default(), Duration::from_secs);
+        assert!(advance.goes_on(5, 5, secs(0)) && advance.goes_on(5, 5, secs(1_000)));
+        // One waits, and is published; the next waits for ever.
+        assert!(advance.goes_on(6, 5, secs(1_001)) && advance.goes_on(9, 6, secs(1_059)));
+        assert!(advance.goes_on(9, 6, secs(1_118)) && !advance.goes_on(9, 6, secs(1_119)));
+        assert!(!advance.goes_on(12, 6, secs(2_000)) && advance.goes_on(12, 7, secs(2_001)));
+        assert!(advance.goes_on(12, 12, secs(9_000)));
+    }
 }

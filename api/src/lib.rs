@@ -141,8 +141,14 @@ pub async fn serve(
     let read = read.concealing(handle.plan().concealed.clone());
     let read = Arc::new(read);
     let pushes = Semaphore::new(options.pushes_max);
-    let control =
-        Arc::new(control::Control { handle, read: Arc::clone(&read), pushes, checkpoints: Semaphore::new(1) });
+    let control = Arc::new(control::Control {
+        handle,
+        read: Arc::clone(&read),
+        pushes,
+        checkpoints: Semaphore::new(1),
+        advance: control::Advance::default(),
+        clock: engine::clock::Clock::system(),
+    });
     let routes = router::read_side(&read).merge(router::control_side(&control));
     let served = server::run(listener, router::Service::new(read, routes), shutdown, closing, connections, &options);
     let tokens = async {

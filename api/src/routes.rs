@@ -134,7 +134,7 @@ routes! {
         "`{\"live\": true}`. Open even where tokens are needed: a supervisor must be able to ask, and a stranger learns no more than from the port's being open."
         [] []
     READY "GET" "/healthz/ready" READ_ROLE "200 when records are taken, or were all taken."
-        "`{phase, rehydrated}`; 503 while the dataflow is rebuilt (`rehydrated` is the share done) and after a failure. Views are served all the while."
+        "`{phase, rehydrated}`; 503 while the dataflow is rebuilt (`rehydrated` is the share done), after a failure, and where an epoch is sealed and none was published for a minute. Views are served all the while."
         [] [NOT_READY]
     METRICS "GET" "/metrics" READ_ROLE "Metrics in the Prometheus text format."
         "See the list of metrics."

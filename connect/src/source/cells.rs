@@ -278,6 +278,15 @@ impl Rows {
         self.next_seq
     }
 
+    /// Bytes of text in the rows and faults so far.
+    pub fn text_bytes(&self) -> usize {
+        let of_column = |column: &Builder| match &column.cells {
+            Cells::Str { bytes, .. } => bytes.len(),
+            _ => 0,
+        };
+        self.columns.iter().map(of_column).sum::<usize>() + self.faults.len() * Fault::RAW_BYTES_MAX
+    }
+
     /// The number of good rows so far: how long every column is between rows.
     pub fn good(&self) -> usize {
         self.good

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use types::time::{TimeError, TimeFormat};
 use types::{Column, Micros, Type};
 
-use super::cells::{Bad, Builder, Cells};
+use super::cells::{Bad, Builder, Cells, Rows};
 
 /// A value that is no structure.
 #[derive(Clone, Debug)]
@@ -115,6 +115,17 @@ impl Scalar<'_> {
             Scalar::Decimal(..) => self.shown().into(),
         }
     }
+}
+
+/// A structure as text. Names stand in the schema and not in the value, so the text may be many times as long: not so
+/// many times that a batch of it would not fit.
+pub(crate) fn json_text(json: &serde_json::Value, rows: &Rows) -> Result<Scalar<'static>, Bad> {
+    let text = json.to_string();
+    let most = rows.spec.record_bytes_max.saturating_mul(8).min(256 << 20);
+    if text.len() > most {
+        return Err(Bad::new("record_too_large", format!("a structure becomes more than {most} bytes of JSON")));
+    }
+    Ok(Scalar::Text(Cow::Owned(text.into_bytes())))
 }
 
 /// `unscaled / 10^scale`, exactly.

@@ -16,7 +16,7 @@ use serde_json::Value as Json;
 
 use super::cells::{Bad, RowSpec, Rows};
 use super::paths::Paths;
-use super::scalar::{Scalar, Shape};
+use super::scalar::{Scalar, Shape, json_text};
 pub(crate) use schema::Schema;
 use schema::{Kind, Logical};
 use types::time::Unit;
@@ -223,14 +223,14 @@ impl<'a> Cursor<'a> {
                     return Ok(());
                 }
                 let json = self.json(*node, depth)?;
-                push(&Scalar::Text(Cow::Owned(json.to_string().into_bytes())), columns, rows)
+                push(&json_text(&json, rows)?, columns, rows)
             }
             Site::Record(node, columns, fields) => {
                 self.visit(depth)?;
                 if !columns.is_empty() {
                     let start = self.at;
                     let json = self.json(*node, depth)?;
-                    push(&Scalar::Text(Cow::Owned(json.to_string().into_bytes())), columns, rows)?;
+                    push(&json_text(&json, rows)?, columns, rows)?;
                     self.at = start;
                 }
                 fields.iter().try_for_each(|field| self.take(field, rows, depth + 1))
@@ -323,6 +323,9 @@ impl<'a> Cursor<'a> {
         let schema = self.schema;
         let kind = &schema.types[node].kind;
         if let Some(scalar) = self.scalar(node, depth)? {
+            if matches!(scalar, Scalar::Decimal(None, _)) {
+                return Err(Bad::new("out_of_range", "a number of more than 38 digits"));
+            }
             return Ok(match (&scalar, kind) {
                 (Scalar::Text(bytes), Kind::Bytes | Kind::Fixed(_)) if schema.types[node].logical == Logical::None => {
                     bytes.iter().map(|b| char::from(*b)).collect::<String>().into()

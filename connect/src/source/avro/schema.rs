@@ -202,7 +202,8 @@ impl Reading {
             return self.add(kind, Logical::None);
         }
         let full = if name.contains('.') || space.is_empty() { name.to_owned() } else { format!("{space}.{name}") };
-        self.named.get(&full).copied().ok_or_else(|| {
+        // As Java has it: a name without a space may also be one of none.
+        self.named.get(&full).or_else(|| self.named.get(name)).copied().ok_or_else(|| {
             format!("there is no type `{full}` in it; types that stand in other schemas of the registry are not read")
         })
     }

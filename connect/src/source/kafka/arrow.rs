@@ -11,7 +11,9 @@ use super::super::cells::{Bad, Builder, Cells, RowSpec};
 use super::super::columnar::{ColumnarReader, Converted, ipc_columns};
 
 /// Rows of a message, at most: bytes of a few can say that there are more than memory holds.
-const ROWS_MAX: usize = 1 << 20;
+const ROWS_MAX: usize = 1 << 16;
+/// Bytes of memory a message becomes, at most.
+const MEMORY_MAX: usize = 256 << 20;
 
 /// The rows of a message.
 pub(super) struct Stream {
@@ -37,12 +39,16 @@ pub(super) fn read(bytes: &[u8], spec: &RowSpec, wanted: &[bool]) -> Result<Stre
     if let Some(misfit) = reader.misfit() {
         return Err(misfit.clone());
     }
-    let (mut batches, mut rows) = (Vec::new(), 0);
+    let (mut batches, mut rows, mut memory) = (Vec::new(), 0, 0);
     while let Some(batch) = reader.next(&own) {
         let batch = batch.map_err(unreadable)?;
         rows += batch.batch.num_rows();
         if rows > ROWS_MAX {
             return Err(Bad::new("record_too_large", format!("the message has more than {ROWS_MAX} rows")));
+        }
+        memory += batch.batch.get_array_memory_size();
+        if memory > MEMORY_MAX {
+            return Err(Bad::new("record_too_large", format!("the message becomes more than {MEMORY_MAX} bytes")));
         }
         batches.push(batch);
     }

@@ -9,7 +9,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::metadata::MetadataPartition;
+use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::statistics::Broker;
 use rdkafka::{Offset, Statistics, TopicPartitionList};
 
@@ -156,9 +156,20 @@ pub(super) fn discover(consumer: &BaseConsumer<Watch>, options: &KafkaOptions) -
     for topic in &options.topics.names {
         let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
         let found = metadata.topics().iter().find(|t| t.name() == topic);
-        let partitions = found.map_or(&[][..], |t| t.partitions());
+        let partitions = match found.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from) {
+            None | Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                found.map_or(&[][..], MetadataTopic::partitions)
+            }
+            // Whether it exists is not known: nothing may be begun as if it did not.
+            Some(other) => return Err(KafkaError::MetadataFetch(other)),
+        };
         if partitions.is_empty() {
             cluster.missing.push(format!("the topic `{topic}` does not exist"));
+        }
+        for id in options.partitions.iter().flatten() {
+            if !partitions.is_empty() && !partitions.iter().any(|p| p.id() == *id) {
+                cluster.missing.push(format!("the topic `{topic}` has no partition {id}"));
+            }
         }
         add(topic, partitions, &mut cluster.parts);
     }
@@ -196,9 +207,14 @@ pub(super) fn begin(consumer: &BaseConsumer<Watch>, part: &Part, start: &Start) 
             let mut asked = TopicPartitionList::new();
             asked.add_partition_offset(&part.topic, part.id, Offset::Offset(*ms))?;
             let found = consumer.offsets_for_times(asked, PATIENCE)?;
-            match found.find_partition(&part.topic, part.id).map(|p| p.offset()) {
+            let found = found.find_partition(&part.topic, part.id);
+            if let Some(found) = &found {
+                found.error()?;
+            }
+            match found.map(|p| p.offset()) {
                 Some(Offset::Offset(offset)) => Ok(offset),
-                _ => Ok(high),
+                Some(Offset::End) => Ok(high),
+                _ => Err(KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset)),
             }
         }
     }

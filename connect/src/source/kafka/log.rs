@@ -86,6 +86,9 @@ pub(super) struct Batch {
     /// How many records each message is, in the order of the runs, those that are lost left out. Empty: one each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counts: Vec<u64>,
+    /// Schemas that messages named and the registry did not know: they stay unknown when the batch is made again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<u32>,
 }
 
 /// How the journal calls the payload of a batch.

@@ -31,6 +31,8 @@ use super::record::Decoder;
 /// Records of a batch, at most, and bytes of memory, about.
 const BATCH_RECORDS: u64 = 16_384;
 const BATCH_BYTES: usize = 16 << 20;
+/// Text that the messages of a batch become, at most: some formats say much with few bytes.
+const TEXT_BYTES: usize = 64 << 20;
 /// How long messages are waited for before the engine is asked whether to go on.
 const PATIENCE: Duration = Duration::from_millis(20);
 /// How often the client is asked in a row whether it has something to say.
@@ -168,7 +170,17 @@ impl Reader {
             return Ok(());
         }
         self.discover_at = now + if self.assigned { self.options.discover } else { RETRY };
-        let Ok(cluster) = client::discover(&self.consumer, &self.options) else { return Ok(()) };
+        let cluster = match client::discover(&self.consumer, &self.options) {
+            Ok(cluster) => cluster,
+            Err(e) => {
+                let why = format!("asking for the topics: {e}");
+                if self.consumer.client().context().is_connected() && !self.told_missing.contains(&why) {
+                    tracing::warn!(source = self.env.source, "{why}; the source waits");
+                    self.told_missing.push(why);
+                }
+                return Ok(());
+            }
+        };
         if !self.place.cluster.is_empty() && !cluster.id.is_empty() && self.place.cluster != cluster.id {
             return Err(ConnectorError::new(format!(
                 "these brokers are of the cluster {}, and the store was filled from the cluster {}: its offsets mean \
@@ -179,7 +191,9 @@ impl Reader {
         for missing in cluster.missing.iter().filter(|t| !self.told_missing.contains(t)) {
             tracing::warn!(source = self.env.source, "{missing}; the source waits for it");
         }
-        self.told_missing = cluster.missing;
+        let waited = std::mem::replace(&mut self.told_missing, cluster.missing);
+        // What was told of partitions stays told while it is so.
+        self.told_missing.extend(waited.into_iter().filter(|told| told.starts_with("asking where ")));
         // A partition that came later is read from its beginning, for all of it came later.
         let start = match &self.options.start {
             Start::Earliest | Start::Latest | Start::Timestamp(_) if !self.fresh => &Start::Earliest,
@@ -191,12 +205,18 @@ impl Reader {
                 Ok(offset) => added.push((part, offset)),
                 // All or none, for none is fresh afterwards.
                 Err(e) => {
-                    tracing::debug!(source = self.env.source, "asking where {part} begins: {e}");
+                    let why = format!("asking where {part} begins: {e}");
+                    if !self.told_missing.contains(&why) {
+                        tracing::warn!(source = self.env.source, "{why}; the source waits for it");
+                        self.told_missing.push(why);
+                    }
                     return Ok(());
                 }
             }
         }
-        self.place.cluster = cluster.id;
+        if !cluster.id.is_empty() {
+            self.place.cluster = cluster.id;
+        }
         self.begun |= std::mem::take(&mut self.fresh);
         let is_new = !added.is_empty();
         for (part, offset) in added {
@@ -331,6 +351,7 @@ impl Reader {
     /// Delivers the first journalled batch as it was.
     fn again(&mut self) -> Result<Next, ConnectorError> {
         let batch = self.journalled.front().expect("the caller has seen it").clone();
+        self.decoder.replay(Some(&batch.unknown));
         while let Some(run) = batch.runs.get(self.fetched.run) {
             let part = &run.part;
             let partition = self.parts.get_mut(part).expect("every journalled partition is read");
@@ -412,6 +433,7 @@ impl Reader {
     /// Makes a new batch of what there is, journals it, and delivers it.
     fn new_batch(&mut self) -> Result<Next, ConnectorError> {
         let mut batch = Batch::default();
+        self.decoder.replay(None);
         for (part, partition) in self.parts.iter_mut().filter(|(_, p)| p.low > p.next) {
             let run = Run { part: part.clone(), from: partition.next, to: partition.low, lost: true };
             if !self.options.skip_lost {
@@ -425,12 +447,13 @@ impl Reader {
         let (mut records, mut bytes) = (batch.records(), 0);
         let now = self.clock.elapsed();
         let mut ready = true;
-        while ready && records < BATCH_RECORDS && bytes < BATCH_BYTES {
+        while ready && records < BATCH_RECORDS && bytes < BATCH_BYTES && self.rows.text_bytes() < TEXT_BYTES {
             let Some((part, until)) = self.pick(records > 0) else { break };
             let partition = self.parts.get_mut(&part).expect("it was picked");
             while let Some(message) = partition.head().filter(|m| m.timestamp_ms <= until)
                 && records < BATCH_RECORDS
                 && bytes < BATCH_BYTES
+                && self.rows.text_bytes() < TEXT_BYTES
             {
                 // What cannot be decoded yet is waited for, and all that comes behind it.
                 ready = self.decoder.is_ready(message, now);
@@ -452,6 +475,7 @@ impl Reader {
         if batch.runs.is_empty() {
             return Ok(self.wait());
         }
+        batch.unknown = self.decoder.take_unknown();
         batch.place = Place { cluster: self.place.cluster.clone(), next: self.next_offsets() };
         let first_seq = self.rows.next_seq() - records;
         let entry = JournalEntry { format: FORMAT.to_owned(), payload: batch.to_bytes(), records };

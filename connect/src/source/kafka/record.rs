@@ -1,8 +1,10 @@
 //! One message, decoded into a row (of Arrow IPC, rows): its value by the source's format, and what stands beside it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+
+use types::time::in_range;
 
 use super::super::avro;
 use super::super::cells::{Bad, Cells, RowSpec, Rows};
@@ -14,7 +16,7 @@ use super::super::protobuf;
 use super::arrow;
 use super::log::Part;
 use super::registry::{Address, Answer, Registry, unknown_until};
-use super::wire::{behind_indexes, framed};
+use super::wire::{framed, indexes};
 
 /// A message, out of the client's hands.
 #[derive(Clone, Debug)]
@@ -32,7 +34,8 @@ pub(super) struct Message {
 impl Message {
     /// About how many bytes of memory it takes.
     pub fn bytes(&self) -> usize {
-        128 + self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len)
+        let long = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        128 + long(&self.key) + long(&self.value) + self.headers.iter().map(|header| 24 + long(header)).sum::<usize>()
     }
 }
 
@@ -179,6 +182,10 @@ struct ById {
     registry: Registry,
     paths: Paths,
     known: BTreeMap<u32, Known>,
+    /// The ids that were not known when a batch was made, while it is made again.
+    replayed: Option<BTreeSet<u32>>,
+    /// The ids that messages named and the registry did not know, since it was last asked which.
+    unknown: BTreeSet<u32>,
 }
 
 /// A schema's reader, or what is wrong with every value of the schema.
@@ -204,6 +211,8 @@ impl Decoder {
                 registry: Registry::new(address.clone()),
                 paths: paths.clone(),
                 known: BTreeMap::new(),
+                replayed: None,
+                unknown: BTreeSet::new(),
             }),
             Format::Protobuf { reader, framed } => ValueDecoder::Protobuf(reader.clone(), *framed),
             Format::Arrow => ValueDecoder::Arrow,
@@ -219,6 +228,21 @@ impl Decoder {
             Ok((id, _)) if value.len() <= self.layout.spec.record_bytes_max => by_id.knows(id, &self.layout.spec, now),
             // It will be a fault.
             _ => true,
+        }
+    }
+
+    /// From now on decodes a batch that was made before: with these schemas unknown, and no others. `None`: new ones.
+    pub fn replay(&mut self, unknown: Option<&[u32]>) {
+        if let ValueDecoder::AvroById(by_id) = &mut self.value {
+            by_id.replayed = unknown.map(|ids| ids.iter().copied().collect());
+        }
+    }
+
+    /// The schemas that were unknown since this was asked last.
+    pub fn take_unknown(&mut self) -> Vec<u32> {
+        match &mut self.value {
+            ValueDecoder::AvroById(by_id) => std::mem::take(&mut by_id.unknown).into_iter().collect(),
+            _ => Vec::new(),
         }
     }
 
@@ -303,14 +327,13 @@ impl Decoder {
             ValueDecoder::Avro(reader) => reader.row(value, rows),
             ValueDecoder::AvroById(by_id) => {
                 let (id, value) = framed(value)?;
-                let known = by_id.known.get(&id).map(|known| &known.reader);
-                match known.expect("nothing is decoded that is not ready") {
+                match by_id.reader(id) {
                     Ok(reader) => reader.row(value, rows),
-                    Err(bad) => Err(bad.clone()),
+                    Err(bad) => Err(bad),
                 }
             }
             ValueDecoder::Protobuf(reader, is_framed) => {
-                let value = if *is_framed { behind_indexes(framed(value)?.1)? } else { value };
+                let value = if *is_framed { reader.of_its_type(indexes(framed(value)?.1)?)? } else { value };
                 reader.row(value, rows)
             }
             ValueDecoder::Arrow => unreachable!("it is read as a stream"),
@@ -321,8 +344,15 @@ impl Decoder {
     fn beside(&mut self, part: &Part, message: &Message, rows: &mut Rows) -> Result<(), Bad> {
         self.key(message, rows)?;
         let layout = &self.layout;
+        let time = match (layout.timestamp, message.timestamp_ms) {
+            (Some(column), Some(ms)) => {
+                let micros = ms.checked_mul(1000).filter(|micros| in_range(*micros));
+                Some(micros.ok_or_else(|| Bad::range(&rows.spec.columns[column], &ms.to_string()))?)
+            }
+            _ => None,
+        };
         let numbers = [
-            (layout.timestamp, message.timestamp_ms.and_then(|ms| ms.checked_mul(1000))),
+            (layout.timestamp, time),
             (layout.partition, Some(i64::from(part.id))),
             (layout.offset, Some(message.offset)),
         ];
@@ -387,12 +417,32 @@ impl Decoder {
 }
 
 impl ById {
+    /// Reads values of a schema, which is known by now; the error is what each of them is.
+    fn reader(&mut self, id: u32) -> Result<&avro::Reader, Bad> {
+        if self.replayed.as_ref().is_some_and(|unknown| unknown.contains(&id)) {
+            return Err(unknown_schema(id));
+        }
+        let known = self.known.get(&id).expect("nothing is decoded that is not ready");
+        if known.until.is_some() {
+            self.unknown.insert(id);
+        }
+        known.reader.as_ref().map_err(Clone::clone)
+    }
+
     /// Whether it is known what values of this schema are. If not, the registry has been asked.
     fn knows(&mut self, id: u32, spec: &RowSpec, now: Duration) -> bool {
-        if self.known.get(&id).is_some_and(|known| known.until.is_none_or(|until| now < until)) {
+        let was_unknown = self.replayed.as_ref().map(|unknown| unknown.contains(&id));
+        // What was known when a batch was made is asked for until it is known again: the registry lags, or has lost it.
+        let is_known = |known: &Known| known.until.is_none_or(|until| was_unknown.is_none() && now < until);
+        if was_unknown == Some(true) || self.known.get(&id).is_some_and(is_known) {
             return true;
         }
         let Some(answer) = self.registry.schema(id, now) else { return false };
+        if answer == Answer::Unknown && was_unknown == Some(false) {
+            self.registry.wait(format!("it no longer knows the schema {id}, of which it knew"), now);
+            return false;
+        }
+        self.known.retain(|_, known| known.until.is_none_or(|until| now < until));
         let until = (answer == Answer::Unknown).then(|| unknown_until(now));
         let unusable =
             |why: String| Bad::new("bad_schema", format!("the schema with the id {id} cannot be used: {why}"));
@@ -401,9 +451,13 @@ impl ById {
                 .map_err(unusable)
                 .and_then(|schema| avro::Reader::new(Arc::new(schema), &self.paths, spec)),
             Answer::Unusable(why) => Err(unusable(why)),
-            Answer::Unknown => Err(Bad::new("unknown_schema", format!("the registry has no schema with the id {id}"))),
+            Answer::Unknown => Err(unknown_schema(id)),
         };
         self.known.insert(id, Known { reader, until });
         true
     }
+}
+
+fn unknown_schema(id: u32) -> Bad {
+    Bad::new("unknown_schema", format!("the registry has no schema with the id {id}"))
 }

@@ -13,14 +13,16 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use crossbeam_channel::{Receiver, bounded};
+use engine::clock::Clock;
 
-/// How long the registry may take to be reached, and for each part of its answer.
+/// How long the registry may take to be reached, and for each part of its answer; and for all of the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+const ALL_PATIENCE: Duration = Duration::from_secs(30);
 /// After how long it is asked again when it did not answer, or did not know an id.
 const RETRY: Duration = Duration::from_secs(1);
 const RETRY_UNKNOWN: Duration = Duration::from_secs(10);
 /// Bytes of an answer, at most.
-const ANSWER_BYTES_MAX: u64 = 16 << 20;
+const ANSWER_BYTES_MAX: usize = 16 << 20;
 
 /// Where a registry is. What is needed to be let in is never shown.
 #[derive(Clone)]
@@ -68,7 +70,8 @@ impl Address {
         };
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let is_plain = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
-        if host.is_empty() || !is_plain(host) || !is_plain(path) || path.contains(['?', '#']) {
+        // A `@` behind a slash: a name or a password with a slash in it, that is to be written `%2F`.
+        if host.is_empty() || !is_plain(host) || !is_plain(path) || path.contains(['?', '#', '@']) {
             return Err("expected `http://host:port`, with a path at most behind it".to_owned());
         }
         let authorization = match user {
@@ -108,8 +111,21 @@ impl Address {
             self.path, self.port
         );
         stream.write_all(request.as_bytes()).map_err(text)?;
-        let mut answer = Vec::new();
-        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).map_err(text)?;
+        let (clock, mut answer, mut part) = (Clock::system(), Vec::new(), [0; 8192]);
+        // What is whole need not be ended: there are servers that keep the connection whatever they are asked.
+        while !is_whole(&answer) {
+            if answer.len() > ANSWER_BYTES_MAX {
+                return Ok(Answer::Unusable(format!("it is longer than {ANSWER_BYTES_MAX} bytes")));
+            }
+            if clock.elapsed() > ALL_PATIENCE {
+                return Err("its answer takes too long".to_owned());
+            }
+            match stream.read(&mut part) {
+                Ok(0) => break,
+                Ok(length) => answer.extend_from_slice(&part[..length]),
+                Err(e) => return Err(text(e)),
+            }
+        }
         understand(&answer)
     }
 }
@@ -142,6 +158,23 @@ pub(super) enum Answer {
     Unusable(String),
 }
 
+/// Whether an answer of HTTP/1.1 says itself that it is whole.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(end) = memchr::memmem::find(answer, b"\r\n\r\n") else { return false };
+    let Ok(head) = std::str::from_utf8(&answer[..end]) else { return true };
+    let body = &answer[end + 4..];
+    let header = |name: &str| header(head, name);
+    if header("transfer-encoding").is_some_and(|e| e.eq_ignore_ascii_case("chunked")) {
+        return body.ends_with(b"0\r\n\r\n") && unchunked(body).is_some();
+    }
+    header("content-length").is_some_and(|length| length.parse().is_ok_and(|length: usize| body.len() >= length))
+}
+
+fn header<'h>(head: &'h str, name: &str) -> Option<&'h str> {
+    let mut found = head.split("\r\n").skip(1).filter_map(|line| line.split_once(':'));
+    found.find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+}
+
 /// Reads an answer of HTTP/1.1, whole.
 fn understand(answer: &[u8]) -> Result<Answer, String> {
     let broken = || "its answer is no HTTP, or is cut off".to_owned();
@@ -150,10 +183,7 @@ fn understand(answer: &[u8]) -> Result<Answer, String> {
     let mut lines = head.split("\r\n");
     let status = lines.next().filter(|l| l.starts_with("HTTP/1.")).ok_or_else(broken)?;
     let status: u16 = status.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or_else(broken)?;
-    let header = |name: &str| {
-        let mut found = head.split("\r\n").skip(1).filter_map(|line| line.split_once(':'));
-        found.find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
-    };
+    let header = |name: &str| header(head, name);
     let body = &answer[end + 4..];
     let body = if header("transfer-encoding").is_some_and(|e| e.eq_ignore_ascii_case("chunked")) {
         unchunked(body).ok_or_else(broken)?
@@ -164,9 +194,12 @@ fn understand(answer: &[u8]) -> Result<Answer, String> {
             None => body.to_vec(),
         }
     };
+    let said: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
     match status {
         200 => {}
-        404 => return Ok(Answer::Unknown),
+        // Its own word, and not that of somebody in between, or at another path.
+        404 if said.as_ref().is_some_and(|said| said["error_code"] == 40403) => return Ok(Answer::Unknown),
+        404 => return Err("it answers 404: is the path in `schema_registry` the right one?".to_owned()),
         401 | 403 => {
             return Err(format!(
                 "it answers {status}: the name and password in `schema_registry` are not the right ones"
@@ -174,8 +207,7 @@ fn understand(answer: &[u8]) -> Result<Answer, String> {
         }
         _ => return Err(format!("it answers {status}")),
     }
-    let said: serde_json::Value =
-        serde_json::from_slice(&body).map_err(|_| "its answer is no JSON: is it a schema registry?".to_owned())?;
+    let said = said.ok_or("its answer is no JSON: is it a schema registry?")?;
     let text = |key: &str| said.get(key).and_then(serde_json::Value::as_str);
     let schema = text("schema").ok_or("its answer has no `schema`: is it a schema registry?")?;
     match text("schemaType") {
@@ -254,6 +286,11 @@ impl Registry {
         None
     }
 
+    /// Is not asked for a while, for a reason.
+    pub fn wait(&mut self, trouble: String, now: Duration) {
+        (self.trouble, self.again_at) = (Some(trouble), now + RETRY);
+    }
+
     /// Why it has not answered, if that is so.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
@@ -278,7 +315,16 @@ mod tests {
         let address = Address::parse("http://[::1]:9").unwrap();
         assert_eq!((address.host.as_str(), address.port), ("::1", 9));
         assert_eq!(Address::parse("http://r").unwrap().port, 80);
-        for wrong in ["r:8081", "ftp://r", "http:///", "http://:80", "http://r:x", "http://r/a?b", "http://a%:b@r"] {
+        for wrong in [
+            "r:8081",
+            "ftp://r",
+            "http:///",
+            "http://:80",
+            "http://r:x",
+            "http://r/a?b",
+            "http://a%:b@r",
+            "http://a:1/b@r",
+        ] {
             let said = Address::parse(wrong).unwrap_err();
             assert!(!said.contains(wrong), "{said}");
         }
@@ -303,6 +349,18 @@ mod tests {
             let said = understand(answer.as_bytes()).unwrap_err();
             assert!(said.contains(part), "{part} in {said}");
         };
+        is_error("HTTP/1.1 404 Not Found\r\n\r\n<html>", "the path");
+        is_error("HTTP/1.1 404 Not Found\r\n\r\n{\"error_code\":404}", "the path");
+        for (answer, whole) in [
+            (ok("{}"), true),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}".to_owned(), false),
+            ("HTTP/1.1 200 OK\r\n\r\n{}".to_owned(), false),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n".to_owned(), true),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n0\r\n\r\n".to_owned(), false),
+            ("HTTP/1.1 200 OK\r\nContent".to_owned(), false),
+        ] {
+            assert_eq!(is_whole(answer.as_bytes()), whole, "{answer}");
+        }
         is_error("HTTP/1.1 401 Unauthorized\r\n\r\n", "password");
         is_error("HTTP/1.1 503 Unavailable\r\n\r\n", "503");
         is_error(&ok("<html>"), "is it a schema registry?");

@@ -15,22 +15,24 @@ pub(super) fn framed(value: &[u8]) -> Result<(u32, &[u8]), Bad> {
     }
 }
 
-/// What follows the numbers that say which message of its schema a Protobuf value is: how many numbers, and the numbers.
-pub(super) fn behind_indexes(value: &[u8]) -> Result<&[u8], Bad> {
+/// The numbers that say which message of its schema a Protobuf value is, the outermost first, and what follows them.
+pub(super) fn indexes(value: &[u8]) -> Result<(Vec<i64>, &[u8]), Bad> {
     let broken = || Bad::new("bad_wire_format", "the numbers of its message type within its schema are broken");
     let (count, mut rest) = number(value).ok_or_else(broken)?;
     // Messages are nested in messages no deeper than this. A count of 0 means the first message.
     if !(0..=64).contains(&count) {
         return Err(broken());
     }
+    let mut indexes = Vec::new();
     for _ in 0..count {
         let (index, behind) = number(rest).ok_or_else(broken)?;
         if index < 0 {
             return Err(broken());
         }
         rest = behind;
+        indexes.push(index);
     }
-    Ok(rest)
+    Ok((if count == 0 { vec![0] } else { indexes }, rest))
 }
 
 /// A number in zigzag, seven bits a byte, of five bytes at most.
@@ -57,11 +59,13 @@ mod tests {
             assert_eq!(framed(wrong).unwrap_err().reason, "bad_wire_format");
         }
         // The first message; the second message's third; one of two bytes.
-        for (value, rest) in [(&b"\0x"[..], "x"), (b"\x04\x02\x04x", "x"), (b"\x02\x80\x02", "")] {
-            assert_eq!(behind_indexes(value), Ok(rest.as_bytes()));
+        for (value, path, rest) in
+            [(&b"\0x"[..], vec![0], "x"), (b"\x04\x02\x04x", vec![1, 2], "x"), (b"\x02\x80\x02", vec![128], "")]
+        {
+            assert_eq!(indexes(value), Ok((path, rest.as_bytes())));
         }
         for wrong in [&b""[..], b"\x01x", b"\x04\x02", b"\x02\x01", b"\xff\xff\xff\xff\x0f", b"\x80"] {
-            assert_eq!(behind_indexes(wrong).unwrap_err().reason, "bad_wire_format", "{wrong:?}");
+            assert_eq!(indexes(wrong).unwrap_err().reason, "bad_wire_format", "{wrong:?}");
         }
     }
 }

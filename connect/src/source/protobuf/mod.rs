@@ -20,7 +20,7 @@ use types::time::in_range;
 use super::cells::{Bad, RowSpec, Rows};
 use super::nearest;
 use super::paths::Paths;
-use super::scalar::{Scalar, Shape};
+use super::scalar::{Scalar, Shape, json_text};
 
 /// Reads messages of one type.
 #[derive(Clone)]
@@ -93,6 +93,20 @@ impl Reader {
     /// The message type's full name.
     pub fn name(&self) -> &str {
         self.message.full_name()
+    }
+
+    /// The value behind the numbers that say which message of its file it is, if that is this one.
+    pub fn of_its_type<'v>(&self, (indexes, value): (Vec<i64>, &'v [u8])) -> Result<&'v [u8], Bad> {
+        // In the file's own description a message stands under the numbers of its lists and its places in them.
+        let path: Vec<i64> = self.message.path().iter().skip(1).step_by(2).map(|i| i64::from(*i)).collect();
+        if path == indexes {
+            return Ok(value);
+        }
+        let what = format!(
+            "it is the message {indexes:?} of its schema, and `{}` is {path:?} of its file",
+            self.message.full_name()
+        );
+        Err(Bad::new("wrong_type", what))
     }
 
     /// Appends the cells of one message. Columns it does not fill are null.
@@ -193,6 +207,11 @@ fn write_field(field: &Field, out: &mut String) {
 
 fn write_kind(field: &FieldDescriptor, whole: bool, seen: &mut BTreeSet<String>, out: &mut String) {
     let presence = field.supports_presence();
+    // Of the members of a `oneof` the last one that comes takes the place of the others.
+    if let Some(oneof) = field.containing_oneof() {
+        let members: Vec<String> = oneof.fields().map(|member| member.number().to_string()).collect();
+        out.push_str(&format!("one of {} ", members.join(",")));
+    }
     let repeated = if field.is_map() {
         "map"
     } else if field.is_list() {
@@ -229,7 +248,7 @@ fn take(message: &DynamicMessage, fields: &[Field], rows: &mut Rows) -> Result<(
         for column in columns {
             let scalar = match scalar(&value, field) {
                 Some(scalar) => scalar,
-                None => Scalar::Text(Cow::Owned(json(&value, field).to_string().into_bytes())),
+                None => json_text(&json(&value, field), rows)?,
             };
             let (builder, spec) = (&mut rows.columns[*column], &rows.spec);
             builder.push_scalar(&scalar, &spec.columns[*column], &spec.time)?;
@@ -315,6 +334,11 @@ fn json(value: &Value, field: &FieldDescriptor) -> Json {
             Json::Object(sorted.into_iter().collect())
         }
         Value::Bytes(bytes) => BASE64.encode(bytes).into(),
+        // What is wrapped is itself: bytes, too.
+        Value::Message(message) if wrapped(&message.descriptor()).is_some() => {
+            let inner = wrapped(&message.descriptor()).expect("just seen");
+            json(&message.get_field(&inner), &inner)
+        }
         value => match (scalar(value, field), value) {
             (Some(scalar), _) => scalar.to_json(),
             (None, Value::Message(message)) => Json::Object(
