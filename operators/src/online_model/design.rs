@@ -1,7 +1,8 @@
 //! The shape of the network and the rules of its learning, as plain numbers that have been checked.
 
-use super::labels::Rule;
 use types::random::{STEP, mix, unit};
+
+use super::labels::Rule;
 
 /// What a model is, and how it learns. The same for every instrument.
 #[derive(Clone, Debug, PartialEq)]
