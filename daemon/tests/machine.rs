@@ -212,18 +212,18 @@ fn a_damaged_store_is_named_and_not_gone_on_with() {
     let mut named = Vec::new();
     for end in [".log", ".sst"] {
         let copy = copy(&end[1..]);
-        let mut files: Vec<PathBuf> = std::fs::read_dir(copy.join("db"))
+        let files: Vec<PathBuf> = std::fs::read_dir(copy.join("db"))
             .unwrap()
             .map(|e| e.unwrap().path())
             .filter(|p| p.to_string_lossy().ends_with(end))
             .collect();
-        files.sort_by_key(|f| std::fs::metadata(f).unwrap().len());
-        let broken = files.last().unwrap();
-        let length = std::fs::metadata(broken).unwrap().len();
-        std::fs::File::options().write(true).open(broken).unwrap().set_len(length / 2).unwrap();
+        for file in &files {
+            let length = std::fs::metadata(file).unwrap().len();
+            std::fs::File::options().write(true).open(file).unwrap().set_len(length / 2).unwrap();
+        }
         let seen = views(&copy);
-        if end == ".log" && seen.status.success() {
-            // All that it held had been moved to tables in the background: then nothing is lost.
+        if seen.status.success() {
+            // None was in use: the log's content had been moved to tables in the background, or no table had been finished.
             assert_eq!(text(&seen), text(&whole));
             continue;
         }
@@ -232,7 +232,8 @@ fn a_damaged_store_is_named_and_not_gone_on_with() {
         let verified = Command::new(THALWEG).args(["verify", "--data"]).arg(&copy).output().unwrap();
         assert_eq!(verified.status.code(), Some(1), "{}", text(&verified));
     }
-    eprintln!("named: {named:?}");
+    // What was committed is in one of the two.
+    assert!(!named.is_empty());
     // What was not touched goes on.
     run_to_end(&file, &data, 1);
 }
