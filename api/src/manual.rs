@@ -13,7 +13,8 @@ pub fn manual() -> String {
          # The HTTP API\n\n\
          Everything is served by `thalweg run … --listen ADDR` over HTTP/1.1. Every read names an epoch: the newest published\n\
          by default, an exact one with `as_of`, or one not before `min_epoch`. The header `Thalweg-Epoch` says which it was.\n\
-         A refusal is `{\"code\", \"status\", \"message\"}` (`application/problem+json`); codes are stable, messages are not.\n\n\
+         A refusal is `{\"type\", \"code\", \"status\", \"message\"}` (`application/problem+json`, RFC 9457); codes are stable,\n\
+         messages are not, and `type` is the path of the code's page.\n\n\
          ## Tokens\n\n\
          Where the daemon was given tokens (`--tokens`, [operations](operations.md#tokens)), a request needs one whose role is\n\
          that of the route or a greater one (`read` < `ingest` < `admin`), in the header `Authorization: Bearer TOKEN`: else it\n\

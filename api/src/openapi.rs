@@ -197,7 +197,7 @@ fn success(route: &Route) -> (Value, Value) {
     let none = json!({});
     match route.path {
         p if p == r::INDEX.path => (json!({"text/plain": text, "text/html": text}), none),
-        p if p == r::DOCS.path => (json!({"text/html": text}), none),
+        p if p == r::DOCS.path || p == r::CODE_PAGE.path => (json!({"text/html": text}), none),
         p if p == r::DASHBOARD.path => {
             (json!({"text/javascript": text, "text/css": text, "image/svg+xml": text}), none)
         }
@@ -311,7 +311,12 @@ fn schemas() -> Value {
     let codes: Vec<&str> = CODES.iter().map(|c| c.name).collect();
     json!({
         "Problem": object(
-            &[("code", json!({"type": "string", "enum": codes})), ("status", integer()), ("message", string())],
+            &[
+                ("type", string()),
+                ("code", json!({"type": "string", "enum": codes})),
+                ("status", integer()),
+                ("message", string()),
+            ],
             &[],
         ),
         "NotReady": object(

@@ -17,6 +17,13 @@ pub struct Code {
     pub doc: &'static str,
 }
 
+impl Code {
+    /// Where its page is: the `type` of RFC 9457, relative to the server.
+    pub(crate) fn page(&self) -> String {
+        format!("/docs/codes/{}", self.name)
+    }
+}
+
 macro_rules! codes {
     ($($constant:ident $name:literal $status:literal $doc:literal)*) => {
         $(pub(crate) const $constant: Code = Code { name: $name, status: $status, doc: $doc };)*
@@ -80,7 +87,13 @@ impl Problem {
 
     /// The answer's body.
     pub(crate) fn body(&self) -> String {
-        serde_json::json!({"code": self.code.name, "status": self.code.status, "message": self.message}).to_string()
+        serde_json::json!({
+            "type": self.code.page(),
+            "code": self.code.name,
+            "status": self.code.status,
+            "message": self.message,
+        })
+        .to_string()
     }
 
     /// A broken invariant: the text is for the log alone.

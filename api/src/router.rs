@@ -74,6 +74,7 @@ pub(crate) fn read_side(read: &Arc<Read>) -> Router {
         on(&r::INDEX, get(dashboard::index)),
         on(&r::DASHBOARD, get(dashboard::part)),
         on(&r::DOCS, get(docs::docs)),
+        on(&r::CODE_PAGE, get(docs::code)),
         on(&r::VIEWS, get(views::list)),
         on(&r::SCAN, get(views::scan)),
         on(&r::CHANGES, get(changes::subscribe)),

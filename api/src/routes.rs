@@ -71,6 +71,9 @@ routes! {
     DOCS "GET" "/docs" READ_ROLE "This API's manual, for a browser."
         "Made from the same lists as the OpenAPI document; without scripts, and with the dashboard's `Content-Security-Policy`."
         [] []
+    CODE_PAGE "GET" "/docs/codes/{code}" READ_ROLE "What a code of refusal means, and what to do next."
+        "For a browser. It is what the `type` of a refusal points to."
+        [] [NO_SUCH_ROUTE, BAD_PARAMETER]
     PIPELINES "GET" "/v1/pipelines" READ_ROLE "The pipeline that runs."
         "`{\"pipelines\": [{name, fingerprint, sources, steps, sinks, text, mermaid}]}`: its sources, steps and sinks with what they read, maintain and deliver, and the plan as text and as a Mermaid graph."
         [] []

@@ -554,7 +554,7 @@ async fn routes_of_the_read_side_are_served_and_refuse_what_they_do_not_take() {
             continue;
         }
         let path = route.path.replace("{view}", "orders").replace("{*key}", "a/1").replace("{epoch}", "1");
-        let path = path.replace("{file}", "app.js");
+        let path = path.replace("{file}", "app.js").replace("{code}", "bad_key");
         if !route.params.is_empty() {
             assert_eq!(f.get(&format!("{path}?zzz=1")).await.code(), "unknown_parameter", "{path}");
         }

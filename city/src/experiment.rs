@@ -399,7 +399,8 @@ pub fn reposition(settings: &Settings, found: Found<'_>) {
 }
 
 /// G of 2,000 controlled drivers, and of each hundred of them alone: by how much it falls as a fleet grows twentyfold. All
-/// drivers are looked at both ways, so the drivers' own luck is paired.
+/// drivers are looked at both ways, so the drivers' own luck is paired. And what part of that by which the 2,000 exceed
+/// those who stay is taken from the others of the city, instead of won from orders that nobody would have served.
 pub fn growth(settings: &Settings, found: Found<'_>) {
     const BENCH: &str = "growth";
     let mut settings = settings.clone();
@@ -412,8 +413,9 @@ pub fn growth(settings: &Settings, found: Found<'_>) {
     let thinning = [Thinning::None, Thinning::None, Thinning::None, Thinning::Filled, Thinning::Marginal];
     let moving =
         Repositioning { thinning: thinning[rule.min(4) as usize], ..settings.waiting.repositioning(rule == 2) };
-    let agent = Agent { repositioning: (rule > 0).then_some(moving), ..stay };
+    let agent = Agent { repositioning: (rule > 0).then_some(moving), ..stay.clone() };
     let (mut alone, mut together) = (Vec::new(), Vec::new());
+    let (mut staying, mut moved, mut taken) = (Vec::new(), Vec::new(), Vec::new());
     for seed in settings.days() {
         let drawn = market.draw(seed, None);
         let all = fleet(&drawn.shifts, scaled(2_000, settings.scale));
@@ -423,6 +425,11 @@ pub fn growth(settings: &Settings, found: Found<'_>) {
         let day = market.run(&drawn, &agent, &all, false).0;
         let of_parts: Vec<f64> = hundreds.iter().map(|hundred| day.income_per_hour(hundred)).collect();
         together.push(estimate(&of_parts).mean);
+        let still = market.run(&drawn, &stay, &all, false).0;
+        let income = |day: &Day| all.iter().map(|driver| day.income[*driver as usize]).sum::<f64>();
+        staying.push(still.income_per_hour(&all));
+        moved.push(day.income_per_hour(&all));
+        taken.push(1.0 - (day.total() - still.total()) / (income(&day) - income(&still)));
         alone.push(estimate(&hundreds.iter().map(|hundred| rate(hundred, hundred)).collect::<Vec<f64>>()).mean);
         let figure =
             |metric: String, value: f64| Figure { bench: BENCH, metric, value, half_width: None, unit: "fees/h" };
@@ -432,6 +439,10 @@ pub fn growth(settings: &Settings, found: Found<'_>) {
     give_estimate(found, BENCH, "G_alone", &alone, "fees/h");
     give_estimate(found, BENCH, "G_together", &together, "fees/h");
     give_gain(found, BENCH, "G_together_over_alone", &together, &alone);
+    if rule > 0 {
+        give_gain(found, BENCH, "G_of_2000_over_staying", &moved, &staying);
+        give_estimate(found, BENCH, "taken_from_others", &taken, "ratio");
+    }
 }
 
 pub(crate) fn scaled(count: usize, scale: f64) -> usize {

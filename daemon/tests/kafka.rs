@@ -176,7 +176,7 @@ fn killed_with_its_broker_it_has_every_message_once() {
         for _ in 0..3 {
             let crash = format!("{}:{}", points[rng.below(points.len() as u64) as usize], 1 + rng.below(6));
             let envs = [("THALWEG_CRASH", crash.as_str())];
-            let mut daemon = spawn(&file, &data, 1 << rng.below(2), &envs);
+            let mut daemon = Daemon::spawn(&file, &data, 1 << rng.below(2), &envs);
             if round == 5 {
                 // The broker goes while it reads.
                 broker.kill();
@@ -187,7 +187,7 @@ fn killed_with_its_broker_it_has_every_message_once() {
                 kills += 1;
             }
         }
-        let mut daemon = spawn(&file, &data, 2, &[]);
+        let mut daemon = Daemon::spawn(&file, &data, 2, &[]);
         assert!(reaches(&mut daemon, "items", items.len() as u64), "it died of itself");
         assert!(reaches(&mut daemon, "trips", trips.len() as u64), "it died of itself");
         daemon.kill();
@@ -204,23 +204,6 @@ fn killed_with_its_broker_it_has_every_message_once() {
     assert!(faults.lines().all(|f| f.contains("\"bad_json\"") && f.contains("items/")), "{faults}");
     let verified = Command::new(THALWEG).args(["verify", "--data"]).arg(&data).output().unwrap();
     assert!(verified.status.success(), "{}", support::text(&verified));
-}
-
-/// A daemon that may be dead before it answers.
-fn spawn(file: &Path, data: &Path, workers: usize, envs: &[(&str, &str)]) -> Daemon {
-    let port = support::free_port();
-    let child = Command::new(THALWEG)
-        .arg("run")
-        .arg(file)
-        .arg("--data")
-        .arg(data)
-        .args(["--workers", &workers.to_string(), "--listen", &format!("127.0.0.1:{port}")])
-        .env("THALWEG_LOG", "warn")
-        .envs(envs.iter().copied())
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    Daemon { child, url: format!("http://127.0.0.1:{port}") }
 }
 
 #[test]
@@ -404,7 +387,7 @@ fn offsets_that_are_gone_stop_the_source_or_are_a_fault() {
     assert!(said.contains("have expired before they were read") && said.contains("t/0@0"), "{said}");
     write("t", "lost = \"skip\"\nstart = \"offsets\"\nstart_offsets = { \"t/0\" = \"0\" }");
     let skipped = dir.path().join("skipped");
-    let mut daemon = spawn(&file, &skipped, 1, &[]);
+    let mut daemon = Daemon::spawn(&file, &skipped, 1, &[]);
     daemon.ready();
     let is_fault = |_| {
         std::thread::sleep(Duration::from_millis(10));

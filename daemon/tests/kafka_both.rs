@@ -10,13 +10,12 @@ mod broker;
 mod support;
 
 use std::io::Write as _;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use broker::{Broker, Message};
 use serde_json::Value as Json;
-use support::{Daemon, Seeded, THALWEG, dump, free_port, get, run_to_end};
+use support::{Daemon, Seeded, THALWEG, dump, get, run_to_end};
 
 const PARTITIONS: usize = 8;
 const KEYS: u64 = 5_000;
@@ -65,20 +64,6 @@ fn message(id: u64, rng: &mut Seeded) -> Message {
     }
 }
 
-fn spawn(file: &Path, data: &Path, workers: usize, port: u16) -> Daemon {
-    let child = Command::new(THALWEG)
-        .arg("run")
-        .arg(file)
-        .arg("--data")
-        .arg(data)
-        .args(["--workers", &workers.to_string(), "--listen", &format!("127.0.0.1:{port}")])
-        .env("THALWEG_LOG", "warn")
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    Daemon { child, url: format!("http://127.0.0.1:{port}") }
-}
-
 /// The ids of a topic's committed messages by key, each key's in their order.
 fn ids(broker: &Broker, topic: &str) -> Vec<Vec<u32>> {
     let mut ids = vec![Vec::new(); KEYS as usize];
@@ -125,7 +110,7 @@ fn each_message_that_goes_in_comes_out_once() {
         sent = upto;
         std::thread::scope(|scope| {
             let sending = scope.spawn(|| batch.chunks(20_000).for_each(|chunk| broker.send("in", chunk)));
-            let mut daemon = spawn(&file, &data, 1 << rng.below(3), free_port());
+            let mut daemon = Daemon::spawn(&file, &data, 1 << rng.below(3), &[]);
             std::thread::sleep(Duration::from_millis(300 + rng.below(2_000)));
             if (round + 1) * broker_kills / kills > broken {
                 broken += 1;
@@ -148,7 +133,7 @@ fn each_message_that_goes_in_comes_out_once() {
     assert_eq!(distinct.len() as u64, sent, "the producer lost messages");
     eprintln!("{sent} messages sent, {} of them twice", stand - sent);
 
-    let mut daemon = spawn(&file, &data, 2, free_port());
+    let mut daemon = Daemon::spawn(&file, &data, 2, &[]);
     let json = |path: &str| -> Json {
         let answer = get(&format!("{}{path}", daemon.url)).ok();
         answer.and_then(|(_, body)| serde_json::from_str(&body).ok()).unwrap_or_default()

@@ -1,5 +1,6 @@
 //! What a `kafka` source makes of messages that are no text, against a real broker: Avro by a schema registry that comes
-//! late and whose schemas change, Protobuf, Arrow IPC of many rows a message, through kills; and messages of 20 MB.
+//! late and whose schemas change and refer to others, keys that are Avro, Protobuf, Arrow IPC of many rows a message,
+//! through kills; and messages of 20 MB.
 
 #[path = "support/broker.rs"]
 mod broker;
@@ -16,21 +17,24 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::ipc::writer::StreamWriter;
 use broker::Broker;
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use support::{Daemon, Seeded, THALWEG, dump, free_port, get};
 
-/// A stand-in for a schema registry: it knows schemas by their ids, for those who know its password.
+/// A stand-in for a schema registry, for those who know its password.
 struct Registry {
-    schemas: Arc<Mutex<BTreeMap<u32, String>>>,
-    /// The ids it was asked for.
-    asked: Arc<Mutex<Vec<u32>>>,
+    /// What it answers at which path.
+    answers: Arc<Mutex<BTreeMap<String, serde_json::Value>>>,
+    /// The paths it was asked for.
+    asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Registry {
     /// Answers at a port from now on until the test ends.
     fn start(port: u16) -> Registry {
-        let registry = Registry { schemas: Arc::default(), asked: Arc::default() };
+        let registry = Registry { answers: Arc::default(), asked: Arc::default() };
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
-        let (schemas, asked) = (registry.schemas.clone(), registry.asked.clone());
+        let (answers, asked) = (registry.answers.clone(), registry.asked.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
@@ -44,18 +48,17 @@ impl Registry {
                 }
                 let request = String::from_utf8(request).unwrap();
                 let path = request.split(' ').nth(1).unwrap_or_default();
-                let id: Option<u32> = path.strip_prefix("/base/schemas/ids/").and_then(|id| id.parse().ok());
-                let known = id.and_then(|id| schemas.lock().unwrap().get(&id).cloned());
-                // `ada:sesam@8`, in base64.
-                let is_let_in = request.contains("\r\nAuthorization: Basic YWRhOnNlc2FtQDg=\r\n");
-                asked.lock().unwrap().extend(id);
+                let known = path.strip_prefix("/base").and_then(|path| answers.lock().unwrap().get(path).cloned());
+                // `ada:sesam@8`, in base64; the name of a header may be written in capitals or not.
+                let is_let_in = request.contains("uthorization: Basic YWRhOnNlc2FtQDg=\r\n");
+                asked.lock().unwrap().push(path.to_owned());
                 let (status, body) = match known {
                     _ if !is_let_in => ("401 Unauthorized", "{\"error_code\":401}".to_owned()),
-                    Some(schema) => ("200 OK", serde_json::json!({ "schema": schema }).to_string()),
+                    Some(answer) => ("200 OK", answer.to_string()),
                     None => ("404 Not Found", "{\"error_code\":40403,\"message\":\"Schema not found\"}".to_owned()),
                 };
                 // In both of the ways in which a length may be told.
-                let answer = if id.is_some_and(|id| id % 2 == 0) {
+                let answer = if path.ends_with(['0', '2', '4', '6', '8']) {
                     let (first, rest) = body.split_at(body.len() / 2);
                     format!(
                         "HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{first}\r\n{:x}\r\n{rest}\r\n0\r\n\r\n",
@@ -74,8 +77,15 @@ impl Registry {
     fn add(&self, id: u32, fields: &[(&str, &str)]) {
         let fields: Vec<String> =
             fields.iter().map(|(name, ty)| format!("{{\"name\":\"{name}\",\"type\":{ty}}}")).collect();
-        let schema = format!("{{\"type\":\"record\",\"name\":\"R\",\"fields\":[{}]}}", fields.join(","));
-        self.schemas.lock().unwrap().insert(id, schema);
+        self.set(id, &format!("{{\"type\":\"record\",\"name\":\"R\",\"fields\":[{}]}}", fields.join(",")));
+    }
+
+    fn set(&self, id: u32, schema: &str) {
+        self.answer(&format!("/schemas/ids/{id}"), serde_json::json!({ "schema": schema }));
+    }
+
+    fn answer(&self, path: &str, answer: serde_json::Value) {
+        self.answers.lock().unwrap().insert(path.to_owned(), answer);
     }
 }
 
@@ -208,8 +218,8 @@ fn avro_schemas_change_and_their_registry_is_waited_for() {
     let place = "[\"null\",{\"type\":\"record\",\"name\":\"At\",\"fields\":[{\"name\":\"city\",\"type\":\"string\"}]}]";
     registry.add(2, &[("fare", "[\"null\",\"double\"]"), ("at", place), ("id", "\"int\"")]);
     registry.add(3, &[("id", "\"string\"")]);
-    registry.schemas.lock().unwrap().insert(4, "\"long\"".to_owned());
-    registry.schemas.lock().unwrap().insert(5, "no schema".to_owned());
+    registry.set(4, "\"long\"");
+    registry.set(5, "no schema");
     let second =
         |id: i64, fare: f64| framed(2, &[long(1), fare.to_le_bytes().to_vec(), long(1), text("Zürich"), long(id)]);
     let messages = vec![
@@ -263,6 +273,79 @@ fn avro_schemas_change_and_their_registry_is_waited_for() {
     assert_eq!(faults(&whole), told);
     let asked = registry.asked.lock().unwrap().clone();
     assert!(asked.len() < 100, "it was asked {} times", asked.len());
+}
+
+/// Sends messages whose keys are no text; without a value they are tombstones.
+fn send_keyed(broker: &Broker, topic: &str, messages: &[(Vec<u8>, Option<Vec<u8>>)]) {
+    let producer: ThreadedProducer<_> = ClientConfig::new()
+        .set("bootstrap.servers", &broker.address)
+        .set("enable.idempotence", "true")
+        .create()
+        .unwrap();
+    for (key, value) in messages {
+        let mut record = BaseRecord::<[u8], [u8]>::to(topic).partition(0).key(key);
+        if let Some(value) = value {
+            record = record.payload(value);
+        }
+        producer.send(record).map_err(|(e, _)| e).unwrap();
+    }
+    producer.flush(Duration::from_secs(60)).unwrap();
+}
+
+#[test]
+fn avro_keys_delete_their_rows_and_schemas_refer_to_others_through_kills() {
+    let Some(broker) = Broker::start() else { return };
+    broker.create("orders", 1);
+    let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+    let file = dir.path().join("pipeline.toml");
+    let pipeline = format!(
+        "name = \"orders\"\n[epoch]\nrows_max = 100\ninterval_ms = 5\n[sources.orders]\ntype = \"kafka\"\nbrokers = \
+         \"{}\"\ntopics = \"orders\"\nformat = \"avro\"\nkey_format = \"avro\"\nkey_columns = \"id\"\nschema_registry = \
+         \"http://ada:${{PASSWORD}}@127.0.0.1:{port}/base\"\npaths = {{ city = \"at.city\" }}\nkey = \"id\"\ntombstone = \
+         \"gone\"\n[sources.orders.columns]\nid = \"int64\"\ncity = \"string\"\ngone = \"bool\"\n[steps.copy]\noperator = \
+         \"select\"\ninput = \"orders\"\n",
+        broker.address
+    );
+    std::fs::write(&file, pipeline).unwrap();
+    let envs = [("PASSWORD", "sesam%408")];
+    let registry = Registry::start(port);
+    // The key is a plain number; the value's place stands in a schema of its own, and that one's kind in another.
+    registry.set(1, "\"long\"");
+    let reference = |name: &str, version: u32| serde_json::json!({"name": name, "subject": name, "version": version});
+    let order = "{\"type\":\"record\",\"name\":\"shop.Order\",\"fields\":[{\"name\":\"at\",\"type\":\"Place\"}]}";
+    registry.answer("/schemas/ids/2", serde_json::json!({"schema": order, "references": [reference("shop.Place", 3)]}));
+    let place = "{\"type\":\"record\",\"name\":\"shop.Place\",\"fields\":[{\"name\":\"kind\",\"type\":\"Kind\"},\
+                 {\"name\":\"city\",\"type\":\"string\"}]}";
+    registry.answer(
+        "/subjects/shop.Place/versions/3?deleted=true",
+        serde_json::json!({"schema": place, "references": [reference("shop.Kind", 4)]}),
+    );
+    let kind = "{\"type\":\"enum\",\"name\":\"shop.Kind\",\"symbols\":[\"OLD\",\"NEW\"]}";
+    registry.answer("/subjects/shop.Kind/versions/4?deleted=true", serde_json::json!({ "schema": kind }));
+
+    let mut rng = Seeded::new(5);
+    let (mut messages, mut rows) = (Vec::new(), BTreeMap::new());
+    for i in 0..3_000_i64 {
+        let id = rng.below(60) as i64;
+        let value = (rng.below(3) > 0).then(|| framed(2, &[long(i % 2), text(&format!("c{i}"))]));
+        match &value {
+            Some(_) => rows.insert(id, i),
+            None => rows.remove(&id),
+        };
+        messages.push((framed(1, &[long(id)]), value));
+    }
+    messages.insert(1_000, (b"no Avro".to_vec(), None));
+    // Of an id that the registry does not know; and cut off.
+    messages.insert(2_000, (framed(9, &[long(1)]), None));
+    messages.push((framed(1, &[]), None));
+    send_keyed(&broker, "orders", &messages);
+    let data = dir.path().join("data");
+    let kills = lives(&file, &data, "orders", messages.len() as u64, &mut rng, &envs);
+    assert!(kills >= 2, "only {kills} lives ended early");
+    let expected: Vec<String> = rows.iter().map(|(id, i)| format!("{{\"id\":{id},\"city\":\"c{i}\"}}")).collect();
+    assert_eq!(dump(&data, "copy").lines().collect::<Vec<_>>(), expected);
+    let told = ["orders/0@1000 bad_wire_format", "orders/0@2000 unknown_schema", "orders/0@3002 bad_avro"];
+    assert_eq!(faults(&data), told);
 }
 
 fn arrow_message(first: i64, rows: i64) -> Vec<u8> {

@@ -3,33 +3,25 @@
 
 #[path = "support/broker.rs"]
 mod broker;
+#[path = "support/certificates.rs"]
+mod certificates;
 mod support;
 
-use std::fs::{File, read_to_string};
+use std::fs::read_to_string;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use broker::{Broker, Message};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use support::{Daemon, THALWEG, free_port, get, text};
+use support::{Daemon, THALWEG, get, text, until};
 
 const PASSWORD: &str = "open-sesame-31415";
 const WRONG: &str = "shut-sesame-27182";
 
 /// Writes an authority's certificate, and a broker's with its key and the password beside it. Gives the former.
 fn issue(dir: &Path) -> PathBuf {
-    let ca_key = KeyPair::generate().unwrap();
-    let mut ca = CertificateParams::new(Vec::new()).unwrap();
-    ca.distinguished_name.push(DnType::CommonName, "an authority");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let certificate = ca.self_signed(&ca_key).unwrap();
-    std::fs::write(dir.join("ca.pem"), certificate.pem()).unwrap();
-    let issuer = Issuer::new(ca, ca_key);
-    let key = KeyPair::generate().unwrap();
-    let server = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-    let server = server.signed_by(&key, &issuer).unwrap();
-    std::fs::write(dir.join("broker.pem"), key.serialize_pem() + &server.pem()).unwrap();
+    let issued = certificates::issue();
+    std::fs::write(dir.join("ca.pem"), issued.ca).unwrap();
+    std::fs::write(dir.join("broker.pem"), issued.key + &issued.certificate).unwrap();
     std::fs::write(dir.join("password"), PASSWORD).unwrap();
     dir.join("ca.pem")
 }
@@ -58,30 +50,10 @@ fn pipeline(dir: &Path, broker: &Broker, ca: &Path) -> PathBuf {
 }
 
 /// A daemon whose log goes to a file.
-fn spawn(file: &Path, dir: &Path, password: &str) -> (Daemon, PathBuf) {
-    let (log, port) = (dir.join("log"), free_port());
-    let child = Command::new(THALWEG)
-        .arg("run")
-        .arg(file)
-        .arg("--data")
-        .arg(dir.join("data"))
-        .args(["--listen", &format!("127.0.0.1:{port}")])
-        .env("PASSWORD", password)
-        .stdin(Stdio::null())
-        .stderr(File::create(&log).unwrap())
-        .spawn()
-        .unwrap();
-    let daemon = Daemon { child, url: format!("http://127.0.0.1:{port}") };
-    until("it answers", || get(&format!("{}/healthz/live", daemon.url)).is_ok());
-    (daemon, log)
-}
-
-fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !is() {
-        assert!(started.elapsed() < Duration::from_secs(60), "it never is so that {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+fn start(file: &Path, dir: &Path, password: &str) -> (Daemon, PathBuf) {
+    let log = dir.join("log");
+    let envs = [("PASSWORD", password), ("THALWEG_LOG", "info")];
+    (Daemon::start_logged(file, &dir.join("data"), 1, &envs, &log), log)
 }
 
 #[test]
@@ -96,7 +68,7 @@ fn a_cluster_is_reached_over_tls_with_a_password_that_is_shown_nowhere() {
 
     let dir = tempfile::tempdir().unwrap();
     let file = pipeline(dir.path(), &broker, &ca);
-    let (mut daemon, log) = spawn(&file, dir.path(), PASSWORD);
+    let (mut daemon, log) = start(&file, dir.path(), PASSWORD);
     until("everything went through", || {
         let sinks = get(&format!("{}/v1/sinks", daemon.url)).map(|(_, body)| body).unwrap_or_default();
         sinks.contains("\"records\":20")
@@ -119,7 +91,7 @@ fn a_cluster_is_reached_over_tls_with_a_password_that_is_shown_nowhere() {
     {
         let dir = tempfile::tempdir().unwrap();
         let file = pipeline(dir.path(), &broker, ca);
-        let (mut daemon, log) = spawn(&file, dir.path(), password);
+        let (mut daemon, log) = start(&file, dir.path(), password);
         until(&format!("{name}: the trouble is told"), || read_to_string(&log).unwrap().contains(why));
         let (_, metrics) = get(&format!("{}/metrics", daemon.url)).unwrap();
         assert!(metrics.contains("thalweg_source_connected{source=\"s\"} 0"), "{name}");

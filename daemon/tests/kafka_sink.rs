@@ -9,7 +9,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use broker::{Broker, Received};
@@ -161,22 +161,6 @@ fn killed_with_its_broker_each_change_is_read_once() {
     );
 }
 
-/// A daemon whose log goes to a file.
-fn logged(file: &Path, data: &Path, log: &Path) -> Daemon {
-    let port = support::free_port();
-    let child = Command::new(THALWEG)
-        .args(["run", file.to_str().unwrap(), "--data", data.to_str().unwrap()])
-        .args(["--listen", &format!("127.0.0.1:{port}")])
-        .env("THALWEG_LOG", "warn")
-        .stdin(Stdio::null())
-        .stderr(std::fs::File::create(log).unwrap())
-        .spawn()
-        .unwrap();
-    let daemon = Daemon { child, url: format!("http://127.0.0.1:{port}") };
-    daemon.ready();
-    daemon
-}
-
 /// Waits until the log says that the engine has failed; gives why.
 fn failure(log: &Path) -> String {
     for _ in 0..6000 {
@@ -249,7 +233,8 @@ fn of_two_under_one_name_one_goes_on() {
     let status = Command::new("cp").arg("-a").arg(dir.path().join("first")).arg(&copied).status().unwrap();
     assert!(status.success());
     let log = dir.path().join("log");
-    let mut first = logged(&file, &dir.path().join("first"), &log);
+    let mut first = Daemon::start_logged(&file, &dir.path().join("first"), 1, &[], &log);
+    first.ready();
     assert!(delivered(&first, 2));
     let copy = Daemon::start(&file, &copied, 1, &[]);
     copy.ready();
@@ -316,7 +301,8 @@ fn what_a_topic_refuses_stops_the_run_and_what_is_away_is_waited_for() {
     write("topic = \"short\"");
     let data = dir.path().join("short");
     let log = dir.path().join("log");
-    let mut daemon = logged(&file, &data, &log);
+    let mut daemon = Daemon::start_logged(&file, &data, 1, &[], &log);
+    daemon.ready();
     push(&daemon, r#"{"id":1,"text":"short"}"#);
     push(&daemon, &format!("{{\"id\":2,\"text\":\"{}\"}}", "x".repeat(5000)));
     let failed = failure(&log);

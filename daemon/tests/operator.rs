@@ -9,12 +9,11 @@ use std::collections::BTreeMap;
 use std::fs::{File, read_to_string};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use client::{At, Client, Error, From, Scan};
 use serde::{Deserialize, Serialize};
-use support::{Daemon, THALWEG, free_port, get, text};
+use support::{Daemon, THALWEG, free_port, get, text, until};
 
 const SECRET: &str = "hush-27182818";
 
@@ -61,31 +60,11 @@ fn write(dir: &Path, text: &str) -> PathBuf {
 
 /// A daemon whose log goes to a file.
 fn start(file: &Path, dir: &Path) -> (Daemon, PathBuf) {
-    let (log, port) = (dir.join("log"), free_port());
-    let child = Command::new(THALWEG)
-        .arg("run")
-        .arg(file)
-        .arg("--data")
-        .arg(dir.join("data"))
-        .args(["--workers", "2", "--listen", &format!("127.0.0.1:{port}")])
-        .env("FOLDER", SECRET)
-        .stdin(Stdio::null())
-        .stderr(File::create(&log).unwrap())
-        .spawn()
-        .unwrap();
-    let daemon = Daemon { child, url: format!("http://127.0.0.1:{port}") };
-    until("it answers", || get(&format!("{}/healthz/live", daemon.url)).is_ok());
+    let log = dir.join("log");
+    let envs = [("FOLDER", SECRET), ("THALWEG_LOG", "info")];
+    let daemon = Daemon::start_logged(file, &dir.join("data"), 2, &envs, &log);
     daemon.ready();
     (daemon, log)
-}
-
-#[track_caller]
-fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !is() {
-        assert!(started.elapsed() < Duration::from_secs(30), "it never is so that {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -1,6 +1,8 @@
 //! A daemon that speaks TLS: with a certificate of a private authority, with files that change, are broken and are mended
 //! while it runs, and with clients that speak something else or nothing at all.
 
+#[path = "support/certificates.rs"]
+mod certificates;
 mod support;
 
 use std::io::{Read, Write};
@@ -10,10 +12,10 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use certificates::{Issued, issue};
 use client::Client;
 use daemon::online;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use support::{Daemon, THALWEG, free_port};
+use support::{Daemon, THALWEG, free_port, until};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 const PIPELINE: &str = r#"
@@ -35,27 +37,6 @@ by = "bucket"
 events = "count"
 "#;
 
-/// An authority's certificate, and one of a server with its key, all PEM.
-struct Issued {
-    ca: String,
-    certificate: String,
-    key: String,
-}
-
-fn issue() -> Issued {
-    let ca_key = KeyPair::generate().unwrap();
-    let mut ca = CertificateParams::new(Vec::new()).unwrap();
-    // Named differently from the server, or it would be taken for the server's own.
-    ca.distinguished_name.push(DnType::CommonName, "an authority");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca_certificate = ca.self_signed(&ca_key).unwrap();
-    let issuer = Issuer::new(ca, ca_key);
-    let key = KeyPair::generate().unwrap();
-    let server = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-    let certificate = server.signed_by(&key, &issuer).unwrap();
-    Issued { ca: ca_certificate.pem(), certificate: certificate.pem(), key: key.serialize_pem() }
-}
-
 struct Encrypted {
     dir: tempfile::TempDir,
     _daemon: Daemon,
@@ -68,7 +49,7 @@ impl Encrypted {
         std::fs::write(dir.path().join("pipeline.toml"), PIPELINE).unwrap();
         let port = free_port();
         let encrypted = Encrypted { _daemon: daemon(dir.path(), issued, port), dir, port };
-        encrypted.until("an answer", || encrypted.get(&issued.ca, "/healthz/ready").is_ok());
+        until("it answers", || encrypted.get(&issued.ca, "/healthz/ready").is_ok());
         encrypted
     }
 
@@ -91,14 +72,6 @@ impl Encrypted {
             .new_agent();
         let mut response = agent.get(format!("{}{path}", self.url())).call().map_err(|e| e.to_string())?;
         response.body_mut().read_to_string().map_err(|e| e.to_string())
-    }
-
-    fn until(&self, what: &str, holds: impl Fn() -> bool) {
-        let began = Instant::now();
-        while !holds() {
-            assert!(began.elapsed() < Duration::from_secs(20), "{what} did not come");
-            std::thread::sleep(Duration::from_millis(20));
-        }
     }
 
     fn is_broken(&self, ca: &str) -> bool {
@@ -201,23 +174,23 @@ fn a_new_certificate_is_taken_over_and_a_bad_one_is_not() {
 
     for (name, text) in [("cert.pem", "nonsense"), ("key.pem", ""), ("cert.pem", &second.certificate[..40])] {
         write(name, text);
-        encrypted.until("the metric", || encrypted.is_broken(&first.ca));
+        until("the metric tells of it", || encrypted.is_broken(&first.ca));
         assert!(encrypted.get(&first.ca, "/healthz/ready").is_ok(), "the old certificate is in use");
         write("cert.pem", &first.certificate);
         write("key.pem", &first.key);
-        encrypted.until("the end of it", || !encrypted.is_broken(&first.ca));
+        until("the metric tells that it is mended", || !encrypted.is_broken(&first.ca));
     }
     // One of the two alone is no pair; with the other it is.
     write("cert.pem", &second.certificate);
-    encrypted.until("the metric", || encrypted.is_broken(&first.ca));
+    until("the metric tells of it", || encrypted.is_broken(&first.ca));
     assert!(encrypted.get(&second.ca, "/healthz/ready").is_err());
     write("key.pem", &second.key);
-    encrypted.until("the new certificate", || encrypted.get(&second.ca, "/healthz/ready").is_ok());
+    until("the new certificate is shown", || encrypted.get(&second.ca, "/healthz/ready").is_ok());
     assert!(encrypted.get(&first.ca, "/healthz/ready").is_err());
     assert!(!encrypted.is_broken(&second.ca));
     online::views(&kept, &mut Vec::new()).unwrap();
     std::fs::remove_file(encrypted.file("key.pem")).unwrap();
-    encrypted.until("the metric", || encrypted.is_broken(&second.ca));
+    until("the metric tells of it", || encrypted.is_broken(&second.ca));
     let log = std::fs::read_to_string(encrypted.file("log")).unwrap();
     assert!(log.contains("is not the key of"), "{log}");
     let secret = second.key.lines().nth(1).unwrap();

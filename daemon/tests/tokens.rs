@@ -139,7 +139,11 @@ fn assert_refused(answer: &Answer, status: u16, what: &str) {
     if !what.starts_with("HEAD") {
         let body: Json = serde_json::from_str(&answer.body).unwrap();
         assert_eq!(body["code"], code, "{what}");
-        assert_eq!(body.as_object().unwrap().keys().collect::<Vec<_>>(), ["code", "status", "message"], "{what}");
+        assert_eq!(
+            body.as_object().unwrap().keys().collect::<Vec<_>>(),
+            ["type", "code", "status", "message"],
+            "{what}"
+        );
     }
 }
 

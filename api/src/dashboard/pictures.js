@@ -4,6 +4,7 @@
 import { askJson, clock, el, Figures, follow, percent, say, short, svg, Table, viewPath } from './lib.js';
 
 const DRIVERS_MAX = 10000;
+const ORDERS_MAX = 10000;
 const MATCHES_SHOWN = 8;
 const RING_MS = 6000;
 const BARS = 20;
@@ -53,6 +54,7 @@ const rounded = (x) => Math.sign(x) * Math.round(Math.abs(x));
 /** A map of a fleet: who is idle and where, who was just sent, and what places are worth. */
 class Fleet {
   #drivers = new Map();
+  #orders = [];
   #lastSeen = new Map();
   #matches = [];
   #rings = [];
@@ -75,7 +77,7 @@ class Fleet {
     this.low = el('span', {}, '–');
     this.high = el('span', {}, '–');
     const legend = el('p', { class: 'legend' },
-      el('span', {}, el('i', { class: 'key idle' }), 'idle driver'), el('span', {}, el('i', { class: 'key ring' }), 'sent to an order from here'));
+      el('span', {}, el('i', { class: 'key idle' }), 'idle driver'), el('span', {}, el('i', { class: 'key waiting' }), 'waiting order'), el('span', {}, el('i', { class: 'key ring' }), 'sent to an order from here'));
     if (values) legend.append(el('span', {}, 'what a place is worth ', this.low, el('i', { class: 'key heat' }), this.high));
     this.table = new Table('Latest matches', [
       { title: 'At', whole: true }, { title: 'Order', number: true }, { title: 'Driver', number: true }, { title: 'Distance, m', number: true }, { title: 'Reward', number: true }, { title: 'Weight', number: true },
@@ -142,6 +144,10 @@ class Fleet {
     const mean = rounds.reduce((total, r) => total + (r.mean_distance_m ?? 0) * Number(r.matched), 0) / matched;
     this.figures.set('Mean distance', matched ? `${Math.round(mean)} m` : '–');
     this.table.update(this.#matches.map((m) => [clock(m.at), String(m.order), String(m.driver), short(Math.round(m.distance_m)), short(m.reward), short(m.weight)]));
+    // Asked for and not followed: a browser has few connections, and each stream keeps one.
+    const waiting = await rowsOf(`${this.step.name}.waiting`, { limit: ORDERS_MAX });
+    this.#orders = waiting.map((o) => [o[`pickup_${this.x}`], o[`pickup_${this.y}`]]).filter((spot) => spot.every(Number.isFinite));
+    for (const spot of this.#orders) this.#include(spot);
     if (this.values && this.#polls % 2 === 0) await this.#readTiles();
     this.#polls += 1;
     // Told every ten seconds, so that it can be read to the end.
@@ -212,6 +218,12 @@ class Fleet {
       pen.arc(toX(x), toY(y), many ? 2 : 4, 0, 7);
       pen.fill();
       if (!many) pen.stroke();
+    }
+    pen.fillStyle = accent;
+    const side = this.#orders.length > 1000 ? 3 : 6;
+    for (const [x, y] of this.#orders) {
+      pen.fillRect(toX(x) - side / 2, toY(y) - side / 2, side, side);
+      if (side > 3) pen.strokeRect(toX(x) - side / 2, toY(y) - side / 2, side, side);
     }
     const now = performance.now();
     this.#rings = this.#rings.filter((r) => now - r.from < RING_MS).slice(-500);

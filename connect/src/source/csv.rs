@@ -416,7 +416,7 @@ fn fast_int(block: &[u8], p: usize) -> Option<(i64, usize)> {
         at += 1;
     }
     // More digits may have wrapped around.
-    (at > start && at - start <= 18).then_some((if negative { -value } else { value }, at))
+    (at > start && at - start <= 18).then_some((if negative { value.wrapping_neg() } else { value }, at))
 }
 
 /// Ten to powers a double holds exactly.

@@ -42,6 +42,7 @@ impl Shape {
         match (ty, self) {
             (Type::Bool, Shape::Bool)
             | (Type::Int64, Shape::Int | Shape::Time | Shape::Decimal(0))
+            | (Type::Decimal, Shape::Int | Shape::Decimal(_))
             | (Type::Float64, Shape::Int | Shape::Float | Shape::Decimal(_))
             | (Type::String, Shape::Text | Shape::Decimal(_) | Shape::Structure)
             | (Type::Timestamp, Shape::Time | Shape::Text) => true,
@@ -61,6 +62,10 @@ impl Builder {
                 v.push(i64::try_from(*value).map_err(|_| Bad::range(column, &value.to_string()))?);
             }
             (Cells::Int(v), Scalar::Time(_, number)) => v.push(*number),
+            (Cells::Decimal(v), Scalar::Int(value)) => v.push(*value),
+            (Cells::Decimal(v), Scalar::Decimal(Some(unscaled), scale)) => {
+                v.push(whole(*unscaled, *scale).ok_or_else(|| Bad::value(column, &scalar.shown()))?);
+            }
             (Cells::Float(v), Scalar::Int(value)) => v.push(*value as f64),
             (Cells::Float(v), Scalar::Float(value)) => v.push(*value),
             // By way of its text, which is read to the nearest float.
@@ -128,6 +133,14 @@ pub(crate) fn json_text(json: &serde_json::Value, rows: &Rows) -> Result<Scalar<
     Ok(Scalar::Text(Cow::Owned(text.into_bytes())))
 }
 
+/// `unscaled / 10^scale`, if it is whole.
+fn whole(unscaled: i128, scale: u32) -> Option<i128> {
+    match 10i128.checked_pow(scale) {
+        Some(one) => (unscaled % one == 0).then_some(unscaled / one),
+        None => (unscaled == 0).then_some(0),
+    }
+}
+
 /// `unscaled / 10^scale`, exactly.
 pub(crate) fn decimal_text(unscaled: i128, scale: u32) -> String {
     let (sign, digits) = (if unscaled < 0 { "-" } else { "" }, unscaled.unsigned_abs().to_string());
@@ -142,7 +155,7 @@ pub(crate) fn decimal_text(unscaled: i128, scale: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::decimal_text;
+    use super::{decimal_text, whole};
 
     #[test]
     fn decimals_are_written_exactly() {
@@ -155,6 +168,22 @@ mod tests {
             (i128::MIN, 3, "-170141183460469231731687303715884105.728"),
         ] {
             assert_eq!(decimal_text(unscaled, scale), text);
+        }
+    }
+
+    #[test]
+    fn a_decimal_is_whole_or_not() {
+        for (unscaled, scale, is) in [
+            (-5, 0, Some(-5)),
+            (-12300, 2, Some(-123)),
+            (12345, 2, None),
+            (5, 1, None),
+            (i128::MAX, 0, Some(i128::MAX)),
+            (10i128.pow(38) - 1, 38, None),
+            (10, 39, None),
+            (0, 1000, Some(0)),
+        ] {
+            assert_eq!(whole(unscaled, scale), is, "{unscaled} {scale}");
         }
     }
 }

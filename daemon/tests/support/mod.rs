@@ -1,13 +1,15 @@
 //! What the tests of the whole program share: seeded input files, a pipeline with every operator, runs of the binary.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::disallowed_methods, reason = "tests wait by the clock")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The program under test.
 pub const THALWEG: &str = env!("CARGO_BIN_EXE_thalweg");
@@ -316,6 +318,40 @@ pub fn assert_same(got: &BTreeMap<&'static str, String>, expected: &BTreeMap<&'s
     }
 }
 
+/// Waits for a minute, at most, until something is so.
+#[track_caller]
+pub fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is() {
+        assert!(started.elapsed() < Duration::from_secs(60), "it never is so that {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A `thalweg run` that serves its API at a port, with words before the program.
+fn serve_command(
+    words: &[&str],
+    file: &Path,
+    data: &Path,
+    workers: usize,
+    envs: &[(&str, &str)],
+    port: u16,
+) -> Command {
+    let words = [words, &[THALWEG]].concat();
+    let mut command = Command::new(words[0]);
+    command
+        .args(&words[1..])
+        .arg("run")
+        .arg(file)
+        .arg("--data")
+        .arg(data)
+        .args(["--workers", &workers.to_string(), "--listen", &format!("127.0.0.1:{port}")])
+        .env("THALWEG_LOG", "warn")
+        .envs(envs.iter().copied())
+        .stdin(Stdio::null());
+    command
+}
+
 /// A daemon with its API on a free port, killed when dropped.
 pub struct Daemon {
     /// The process.
@@ -344,19 +380,7 @@ impl Daemon {
         envs: &[(&str, &str)],
         port: u16,
     ) -> Daemon {
-        let words = [words, &[THALWEG]].concat();
-        let child = Command::new(words[0])
-            .args(&words[1..])
-            .arg("run")
-            .arg(file)
-            .arg("--data")
-            .arg(data)
-            .args(["--workers", &workers.to_string(), "--listen", &format!("127.0.0.1:{port}")])
-            .env("THALWEG_LOG", "warn")
-            .envs(envs.iter().copied())
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
+        let child = serve_command(words, file, data, workers, envs, port).spawn().unwrap();
         let mut daemon = Daemon { child, url: format!("http://127.0.0.1:{port}") };
         for _ in 0..1000 {
             if get(&format!("{}/healthz/live", daemon.url)).is_ok() || !daemon.is_alive() {
@@ -365,6 +389,23 @@ impl Daemon {
             std::thread::sleep(Duration::from_millis(10));
         }
         panic!("the daemon does not answer at {}", daemon.url);
+    }
+
+    /// Starts one that may be dead before it answers, and does not wait for that.
+    pub fn spawn(file: &Path, data: &Path, workers: usize, envs: &[(&str, &str)]) -> Daemon {
+        let port = free_port();
+        let child = serve_command(&[], file, data, workers, envs, port).spawn().unwrap();
+        Daemon { child, url: format!("http://127.0.0.1:{port}") }
+    }
+
+    /// Starts one whose log goes to a file, and waits until it answers.
+    pub fn start_logged(file: &Path, data: &Path, workers: usize, envs: &[(&str, &str)], log: &Path) -> Daemon {
+        let port = free_port();
+        let mut command = serve_command(&[], file, data, workers, envs, port);
+        let child = command.stderr(File::create(log).unwrap()).spawn().unwrap();
+        let daemon = Daemon { child, url: format!("http://127.0.0.1:{port}") };
+        until("it answers", || get(&format!("{}/healthz/live", daemon.url)).is_ok());
+        daemon
     }
 
     /// Whether the process runs.

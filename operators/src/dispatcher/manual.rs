@@ -51,11 +51,11 @@ not told of is worth `values_initial`.
 
 **Views.** The step's own: for each order (`market`, `order`) the last decision: `driver`, `at`, the `weight` and its parts
 `completion`, `reward`, `discount`, `value_destination`, `value_origin`, and `distance_m`. `matches`: the same as a stream, of
-all decisions, with event time `at`. `waiting`: open orders. `idle`: drivers in the pool, since when and where. `rounds`: for
-each market how many rounds matched somebody, `orders` that came, were `matched`, `expired` and `cancelled`,
-`mean_distance_m` to the pickup and `total_weight`. Decisions are kept for ever, or with `keep_secs` until that much event
-time has passed and their order is no longer served: they go from the view and the state with the next event of the
-market, whichever it is, that is later than `at` by more. `matches` keeps them all.
+all decisions, with event time `at`. `waiting`: open orders, since when, until when and from where. `idle`: drivers in the
+pool, since when and where. `rounds`: for each market how many rounds matched somebody, `orders` that came, were
+`matched`, `expired` and `cancelled`, `mean_distance_m` to the pickup and `total_weight`. Decisions are kept for ever, or with
+`keep_secs` until that much event time has passed and their order is no longer served: they go from the view and the state
+with the next event of the market, whichever it is, that is later than `at` by more. `matches` keeps them all.
 
 **Gauges**, over all markets: `thalweg_step_value` has `open_orders`, `idle_drivers`, `matches` so far, `answer_ratio` (matches
 an order that came, so far) and `mean_pickup_m`, the mean distance to the pickup of all matches.

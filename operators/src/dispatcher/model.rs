@@ -254,8 +254,9 @@ impl Market {
         out[views::MATCHES].extend(self.matches.into_iter().map(named));
         out[views::WAITING].extend(self.orders.into_iter().map(|(id, order)| {
             let until = order.until.map_or(Value::Null, Value::Time);
-            let amounts = [Value::Float(order.reward), Value::Float(order.trip_secs)];
-            named([id, Value::Time(order.since), until].into_iter().chain(amounts).collect())
+            let [a, b] = order.pickup.told;
+            let numbers = [order.reward, order.trip_secs, a, b].map(Value::Float);
+            named([id, Value::Time(order.since), until].into_iter().chain(numbers).collect())
         }));
         out[views::IDLE].extend(self.drivers.into_iter().filter(|(_, d)| d.0 == "idle").map(
             |(id, (_, since, spot, _))| {

@@ -41,8 +41,10 @@ pub fn outputs(dispatch: &Dispatch) -> Vec<StepOutput> {
     let decisions = table(None, order(), [driver.clone(), time("at")].into_iter().chain(parts.map(float)).collect());
     let matches = stream("matches", &decisions);
     let until = Column { nullable: true, ..time("until") };
-    let waiting = table(Some("waiting"), order(), vec![time("since"), until, float("reward"), float("trip_secs")]);
     let places = dispatch.metric.names().map(float);
+    let pickup = dispatch.metric.names().map(|name| column(&format!("pickup_{name}"), Type::Float64));
+    let of_order = [time("since"), until, float("reward"), float("trip_secs")];
+    let waiting = table(Some("waiting"), order(), of_order.into_iter().chain(pickup).collect());
     let idle = table(Some("idle"), with(driver), [time("since")].into_iter().chain(places).collect());
     let counts = ["rounds", "orders", "matched", "expired", "cancelled"].map(int);
     let mean = Column { nullable: true, ..float("mean_distance_m") };
@@ -94,8 +96,9 @@ impl Views {
         };
         let open = |id: &[u8], order: &Order| {
             let until = if order.until == i64::MAX { Value::Null } else { Value::Time(order.until) };
-            let amounts = [order.reward, order.trip_secs].map(Value::Float);
-            row(self.order.cells(id), [Value::Time(order.since), until].into_iter().chain(amounts).collect())
+            let [a, b] = order.pickup.told;
+            let numbers = [order.reward, order.trip_secs, a, b].map(Value::Float);
+            row(self.order.cells(id), [Value::Time(order.since), until].into_iter().chain(numbers).collect())
         };
         let idle = |id: &[u8], driver: &Driver| {
             let places = driver.spot.told.map(Value::Float);

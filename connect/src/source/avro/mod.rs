@@ -49,7 +49,8 @@ enum Site {
 }
 
 impl Reader {
-    /// A reader for values of this schema. The error says which column can never be filled by it.
+    /// A reader for values of this schema, of which `paths` are asked for. The error says which column can never be
+    /// filled by it.
     pub fn new(schema: Arc<Schema>, paths: &Paths, spec: &RowSpec) -> Result<Reader, Bad> {
         let site = site(&schema, schema.root, Some(paths), spec, &mut Vec::new())?;
         Ok(Reader { schema, site })
@@ -57,13 +58,19 @@ impl Reader {
 
     /// Appends the cells of one datum. Columns it does not fill are null.
     pub fn row(&self, bytes: &[u8], rows: &mut Rows) -> Result<(), Bad> {
+        self.cells(bytes, rows)?;
+        rows.fill();
+        Ok(())
+    }
+
+    /// Appends the cells of one datum, and none for columns it does not fill.
+    pub fn cells(&self, bytes: &[u8], rows: &mut Rows) -> Result<(), Bad> {
         let visits = VISITS_MIN + VISITS_A_BYTE * bytes.len();
         let mut cursor = Cursor { schema: &self.schema, bytes, at: 0, visits };
         cursor.take(&self.site, rows, 0)?;
         if cursor.at < bytes.len() {
             return Err(bad(format!("{} bytes follow the value, of {} in all", bytes.len() - cursor.at, bytes.len())));
         }
-        rows.fill();
         Ok(())
     }
 }
@@ -126,7 +133,7 @@ fn site(
         let column = &spec.columns[*column];
         if !shape.fits(column.ty, &spec.time) {
             let is = described(schema, node);
-            let mut why = format!("the field `{}` is {is} and cannot be read as {}", names.join("."), column.ty);
+            let mut why = format!("{} is {is} and cannot be read as {}", called(names), column.ty);
             if column.ty == types::Type::Timestamp && shape == Shape::Int {
                 why.push_str(": numbers are times only with a `timestamp_unit`");
             }
@@ -136,8 +143,7 @@ fn site(
     let Kind::Record(fields) = &schema.types[node].kind else {
         if let Some(column) = paths.below().find_map(|(_, p)| p.any_column()) {
             let (column, is) = (&spec.columns[column].name, described(schema, node));
-            let why =
-                format!("column `{column}`: the field `{}` is {is} and has no fields of its own", names.join("."));
+            let why = format!("column `{column}`: {} is {is} and has no fields of its own", called(names));
             return Err(Bad::new("wrong_type", why));
         }
         return Ok(Site::Take(node, paths.columns.clone()));
@@ -152,6 +158,11 @@ fn site(
         names.pop();
     }
     Ok(Site::Record(node, paths.columns.clone(), sites))
+}
+
+/// The value to which names lead, for a sentence.
+fn called(names: &[String]) -> String {
+    if names.is_empty() { "it".to_owned() } else { format!("the field `{}`", names.join(".")) }
 }
 
 fn shape(schema: &Schema, node: usize) -> Shape {

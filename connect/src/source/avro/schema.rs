@@ -16,7 +16,7 @@ pub(crate) struct Schema {
     pub types: Vec<Typed>,
     /// The outermost type.
     pub root: usize,
-    /// The schema's text without what does not matter for reading.
+    /// The schema's text, behind those of the schemas it refers to, without what does not matter for reading.
     text: String,
 }
 
@@ -60,14 +60,26 @@ pub(crate) enum Logical {
 impl Schema {
     /// Reads a schema's JSON text.
     pub fn parse(text: &str) -> Result<Schema, String> {
-        let mut json: Json = serde_json::from_str(text).map_err(|e| format!("it is no JSON: {e}"))?;
+        Schema::parse_last(&[text])
+    }
+
+    /// Reads the last of these schemas, each of which may name types of those before it.
+    pub fn parse_last(texts: &[impl AsRef<str>]) -> Result<Schema, String> {
         let mut reading = Reading { types: Vec::new(), named: BTreeMap::new() };
-        let root = reading.read(&json, "", 0)?;
-        if !matches!(reading.types[root].kind, Kind::Record(_)) {
-            return Err("it is no record".into());
+        let (mut root, mut stripped) = (None, String::new());
+        for text in texts {
+            let mut json: Json = serde_json::from_str(text.as_ref()).map_err(|e| format!("it is no JSON: {e}"))?;
+            root = Some(reading.read(&json, "", 0)?);
+            strip(&mut json);
+            stripped.push_str(&json.to_string());
         }
-        strip(&mut json);
-        Ok(Schema { types: reading.types, root, text: json.to_string() })
+        let root = root.ok_or("there is none")?;
+        Ok(Schema { types: reading.types, root, text: stripped })
+    }
+
+    /// Whether its values are records.
+    pub fn is_record(&self) -> bool {
+        matches!(self.types[self.root].kind, Kind::Record(_))
     }
 
     /// The fields of a record.
@@ -203,9 +215,8 @@ impl Reading {
         }
         let full = if name.contains('.') || space.is_empty() { name.to_owned() } else { format!("{space}.{name}") };
         // As Java has it: a name without a space may also be one of none.
-        self.named.get(&full).or_else(|| self.named.get(name)).copied().ok_or_else(|| {
-            format!("there is no type `{full}` in it; types that stand in other schemas of the registry are not read")
-        })
+        let number = self.named.get(&full).or_else(|| self.named.get(name));
+        number.copied().ok_or_else(|| format!("there is no type `{full}` in it, or in what it refers to"))
     }
 
     /// The full name of a named type, and the name space of what it holds.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use engine::OptionDef;
 use engine::pipeline::Section;
 use engine::plan::SourceShape;
+use prost_reflect::MessageDescriptor;
 
 use super::super::cells::RowSpec;
 use super::super::paths::Paths;
 use super::super::{avro, nearest, protobuf};
 use super::options::option;
-use super::record::{Format, Schemas};
-use super::registry::Address;
+use super::record::{Format, Messages, Schemas};
+use super::registry::{Address, authorities};
 
 pub(super) const FORMAT_OPTION: OptionDef = option(
     "format",
@@ -31,13 +32,19 @@ pub(super) const SCHEMA_REGISTRY_OPTION: OptionDef = option(
     "schema_registry",
     "string",
     Some("none"),
-    "Avro: the registry that knows the schemas by whose ids messages name theirs, as `http://[user:password@]host:port[/path]`. It is waited for as a cluster is. The password is never shown.",
+    "Avro: the registry that knows the schemas by whose ids messages name theirs, as `http[s]://[user:password@]host[:port][/path]`. It is waited for as a cluster is. The password is never shown.",
+);
+pub(super) const SCHEMA_REGISTRY_CA_OPTION: OptionDef = option(
+    "schema_registry_ca",
+    "string",
+    Some("none"),
+    "For a `schema_registry` with `https`: a PEM file of the authorities by which it is known, from the pipeline file's folder on. Without it they are Mozilla's, as they were when the daemon was built.",
 );
 pub(super) const WIRE_OPTION: OptionDef = option(
     "wire",
     "one of plain, confluent",
     Some("\"plain\""),
-    "JSON, Protobuf: what stands before a value: nothing, or what serializers of schema registries put there, which is passed over. Avro has it if there is a `schema_registry`.",
+    "JSON, Protobuf: what stands before a value: nothing, or what serializers of schema registries put there, which is passed over. Before a key, too, if it is Protobuf. Avro has it where its schema is in the `schema_registry`.",
 );
 pub(super) const PATHS_OPTION: OptionDef = option(
     "paths",
@@ -69,6 +76,64 @@ pub(super) const KINDS: [(&str, Kind); 6] = [
 /// Whether what registries' serializers put before a value is there.
 pub(super) fn is_framed(section: &mut Section<'_>) -> Option<bool> {
     section.choice_or("wire", &[("plain", false), ("confluent", true)], false)
+}
+
+/// Reads where the registry is.
+pub(super) fn registry(section: &mut Section<'_>, shape: &SourceShape) -> Option<Address> {
+    let url = section.string("schema_registry");
+    let ca = if section.has("schema_registry_ca") {
+        let file = section.string("schema_registry_ca")?;
+        match authorities(&shape.base_dir.join(&file)) {
+            Ok(ca) => Some(ca),
+            Err(why) => {
+                section.problem("schema_registry_ca", format!("`{file}` cannot be read: {why}"));
+                return None;
+            }
+        }
+    } else {
+        None
+    };
+    match Address::parse(&url?, ca) {
+        Ok(address) => Some(address),
+        Err(why) => {
+            section.problem("schema_registry", format!("`schema_registry`: {why}"));
+            None
+        }
+    }
+}
+
+/// Reads the Avro schema whose file stands at a key; gives the file's name, too.
+pub(super) fn avro_schema(
+    section: &mut Section<'_>,
+    shape: &SourceShape,
+    key: &'static str,
+) -> Option<(Arc<avro::Schema>, String)> {
+    let file = section.required_string(key)?;
+    let text = std::fs::read_to_string(shape.base_dir.join(&file)).map_err(|e| e.to_string());
+    match text.and_then(|text| avro::Schema::parse(&text)) {
+        Ok(schema) => Some((Arc::new(schema), file)),
+        Err(why) => {
+            section.problem(key, format!("the schema `{file}` cannot be read: {why}"));
+            None
+        }
+    }
+}
+
+/// Reads the Protobuf message whose file and name stand at two keys.
+pub(super) fn protobuf_message(
+    section: &mut Section<'_>,
+    shape: &SourceShape,
+    file_key: &'static str,
+    name_key: &'static str,
+) -> Option<MessageDescriptor> {
+    let (file, name) = (section.required_string(file_key), section.required_string(name_key));
+    match protobuf::message(&shape.base_dir, &file?, &name?) {
+        Ok(message) => Some(message),
+        Err((what, why)) => {
+            section.problem(if what == "schema" { file_key } else { name_key }, why);
+            None
+        }
+    }
 }
 
 /// Which field fills which column.
@@ -136,53 +201,34 @@ pub(super) fn avro_format(
     tombstone: Option<usize>,
 ) -> Option<Format> {
     let routes = Routes::read(section, spec, left);
-    let file = section.string("schema");
-    let registry = section.string("schema_registry");
+    let schema = if section.has("schema") { Some(avro_schema(section, shape, "schema")?) } else { None };
     let routes = routes?;
-    if section.has("schema") == section.has("schema_registry") {
-        let key = if section.has("schema") { "schema" } else { "format" };
-        section.problem(key, "`format = \"avro\"` needs either `schema_registry` or `schema`");
+    let paths = routes.paths();
+    let Some((schema, file)) = schema else {
+        return Some(Format::Avro { schemas: Schemas::ById, routes: routes.describe(spec), paths });
+    };
+    if !schema.is_record() {
+        section.problem("schema", format!("the schema `{file}` cannot be read: it is no record"));
         return None;
     }
-    let paths = routes.paths();
-    let schemas = match registry {
-        Some(url) => match Address::parse(&url) {
-            Ok(address) => Schemas::Registry(address),
-            Err(why) => {
-                section.problem("schema_registry", format!("`schema_registry`: {why}"));
-                return None;
-            }
-        },
-        None => {
-            let file = file?;
-            let text = std::fs::read_to_string(shape.base_dir.join(&file)).map_err(|e| e.to_string());
-            let schema = match text.and_then(|text| avro::Schema::parse(&text)) {
-                Ok(schema) => Arc::new(schema),
-                Err(why) => {
-                    section.problem("schema", format!("the schema `{file}` cannot be read: {why}"));
-                    return None;
-                }
-            };
-            let mut good = true;
-            for (path, there, column) in avro::missing(&schema, &paths) {
-                if Some(column) != tombstone || routes.named.contains(&column) {
-                    let near = nearest(&path, there.iter().map(String::as_str));
-                    let key = routes.key(column, spec);
-                    section.problem(&key, format!("there is no field `{path}` in `{file}`{near}"));
-                    good = false;
-                }
-            }
-            match avro::Reader::new(schema.clone(), &paths, spec) {
-                Ok(reader) if good => Schemas::One(schema, reader),
-                Ok(_) => return None,
-                Err(bad) => {
-                    section.problem("columns", bad.detail);
-                    return None;
-                }
-            }
+    let mut good = true;
+    for (path, there, column) in avro::missing(&schema, &paths) {
+        if Some(column) != tombstone || routes.named.contains(&column) {
+            let near = nearest(&path, there.iter().map(String::as_str));
+            section.problem(&routes.key(column, spec), format!("there is no field `{path}` in `{file}`{near}"));
+            good = false;
         }
-    };
-    Some(Format::Avro { schemas, routes: routes.describe(spec), paths })
+    }
+    match avro::Reader::new(schema.clone(), &paths, spec) {
+        Ok(reader) if good => {
+            Some(Format::Avro { schemas: Schemas::One(schema, reader), routes: routes.describe(spec), paths })
+        }
+        Ok(_) => None,
+        Err(bad) => {
+            section.problem("columns", bad.detail);
+            None
+        }
+    }
 }
 
 /// Reads the keys of Protobuf. The tombstone need not be in a message.
@@ -192,19 +238,11 @@ pub(super) fn protobuf_format(
     spec: &RowSpec,
     left: &[usize],
     tombstone: Option<usize>,
+    framed: bool,
 ) -> Option<Format> {
     let routes = Routes::read(section, spec, left);
-    let framed = is_framed(section);
-    let file = section.required_string("schema");
-    let name = section.required_string("message");
-    let (mut routes, framed, file, name) = (routes?, framed?, file?, name?);
-    let message = match protobuf::message(&shape.base_dir, &file, &name) {
-        Ok(message) => message,
-        Err((key, why)) => {
-            section.problem(key, why);
-            return None;
-        }
-    };
+    let message = protobuf_message(section, shape, "schema", "message");
+    let (mut routes, message) = (routes?, message?);
     let is_there = |column: usize| {
         let name = &spec.columns[column].name;
         message.get_field_by_name(name).is_some() || message.get_field_by_json_name(name).is_some()
@@ -213,7 +251,7 @@ pub(super) fn protobuf_format(
         routes.columns.retain(|(c, _)| *c != tombstone);
     }
     match protobuf::Reader::new(message, &routes.paths(), spec) {
-        Ok(reader) => Some(Format::Protobuf { reader, framed }),
+        Ok(reader) => Some(Format::Protobuf(Messages { reader, framed })),
         Err(wrong) => {
             for (column, why) in wrong {
                 let name = &spec.columns[column].name;

@@ -6,8 +6,10 @@
 //! are fetched again in the very same order ([`reader`]). See docs/design/0010-kafka.md.
 
 mod arrow;
+mod by_id;
 mod client;
 mod format;
+mod key;
 mod log;
 mod options;
 mod partition;

@@ -13,11 +13,14 @@ use types::time::TimeFormat;
 
 use super::super::{RECORD_BYTES_OPTION, TIMESTAMP_FORMAT_OPTION, TIMESTAMP_UNIT_OPTION, row_spec};
 use super::format::{
-    FORMAT_OPTION, KINDS, Kind, MESSAGE_OPTION, PATHS_OPTION, SCHEMA_OPTION, SCHEMA_REGISTRY_OPTION, WIRE_OPTION,
-    avro_format, is_framed, protobuf_format,
+    FORMAT_OPTION, KINDS, Kind, MESSAGE_OPTION, PATHS_OPTION, SCHEMA_OPTION, SCHEMA_REGISTRY_CA_OPTION,
+    SCHEMA_REGISTRY_OPTION, WIRE_OPTION, avro_format, is_framed, protobuf_format, registry,
+};
+use super::key::{
+    KEY_COLUMNS_OPTION, KEY_FORMAT_OPTION, KEY_KINDS, KEY_MESSAGE_OPTION, KEY_SCHEMA_OPTION, KeyKind, key_format,
 };
 use super::log::Part;
-use super::record::{Format, KeyFormat, Layout};
+use super::record::{Format, Layout};
 use super::settings::{BROKERS_OPTION, LIBRDKAFKA_OPTION, Settings};
 use super::topics::Topics;
 
@@ -60,22 +63,15 @@ pub(crate) const DEF: ConnectorDef = ConnectorDef {
         option("delimiter", "string", Some("\",\""), "CSV: the one byte between fields."),
         option("null", "string", Some("none"), "CSV: an unquoted field of this text is null, beside an empty one."),
         SCHEMA_REGISTRY_OPTION,
+        SCHEMA_REGISTRY_CA_OPTION,
         SCHEMA_OPTION,
         MESSAGE_OPTION,
         WIRE_OPTION,
         PATHS_OPTION,
-        option(
-            "key_format",
-            "one of text, json",
-            Some("\"text\""),
-            "What a message's key is: the text of one column, or a JSON object with a member for each.",
-        ),
-        option(
-            "key_columns",
-            "column or list of columns",
-            Some("none"),
-            "The columns that come from the message's key. A table needs them to know what a tombstone, which has no value, deletes.",
-        ),
+        KEY_FORMAT_OPTION,
+        KEY_COLUMNS_OPTION,
+        KEY_SCHEMA_OPTION,
+        KEY_MESSAGE_OPTION,
         option(
             "timestamp_column",
             "timestamp column",
@@ -293,15 +289,14 @@ fn layout(section: &mut Section<'_>, shape: &SourceShape) -> Option<Layout> {
     let kind = section.choice_or("format", &KINDS, Kind::Json);
     let delimiter = section.string("delimiter");
     let null = section.string("null");
-    let key_format =
-        section.choice_or("key_format", &[("text", KeyFormat::Text), ("json", KeyFormat::Json)], KeyFormat::Text);
+    let key_kind = section.choice_or("key_format", &KEY_KINDS, KeyKind::Text);
     let key_names = section.strings("key_columns").unwrap_or_default();
     let mut single = |key: &'static str| section.string(key).map(|name| (key, name));
     let (timestamp, topic) = (single("timestamp_column"), single("topic_column"));
     let (partition, offset) = (single("partition_column"), single("offset_column"));
     let header_names = section.string_map("header_columns").unwrap_or_default();
     let spec = row_spec(section, shape);
-    let (kind, key_format, spec) = (kind?, key_format?, spec?);
+    let (kind, key_kind, spec) = (kind?, key_kind?, spec?);
 
     let mut used: Vec<usize> = Vec::new();
     let mut good = true;
@@ -335,10 +330,6 @@ fn layout(section: &mut Section<'_>, shape: &SourceShape) -> Option<Layout> {
         .into_iter()
         .filter_map(|(column, header)| Some((find(section, "header_columns", &column, None)?, header)))
         .collect();
-    if key_format == KeyFormat::Text && key.len() > 1 {
-        section.problem("key_columns", "a key that is text fills one column; several need `key_format = \"json\"`");
-        good = false;
-    }
     for (name, given) in [("delimiter", delimiter.is_some()), ("null", null.is_some())] {
         if given && kind != Kind::Csv {
             section.problem(name, format!("`{name}` is for `format = \"csv\"`"));
@@ -347,10 +338,28 @@ fn layout(section: &mut Section<'_>, shape: &SourceShape) -> Option<Layout> {
     }
     let tombstone = shape.tombstone.as_ref().and_then(|t| spec.columns.iter().position(|c| c.name == *t));
     let left: Vec<usize> = (0..spec.columns.len()).filter(|c| !used.contains(c)).collect();
+    let has_wire = matches!(kind, Kind::Json | Kind::Protobuf) || key_kind == KeyKind::Protobuf;
+    let framed = has_wire && is_framed(section)?;
+    let mut by_id = Vec::new();
+    if kind == Kind::Avro && !section.has("schema") {
+        by_id.push(("format", "schema"));
+    }
+    if key_kind == KeyKind::Avro && !section.has("key_schema") {
+        by_id.push(("key_format", "key_schema"));
+    }
+    let has_registry = !by_id.is_empty() && section.has("schema_registry");
+    let registry = if has_registry { Some(registry(section, shape)?) } else { None };
+    for (format, schema) in by_id.into_iter().filter(|_| !has_registry) {
+        section.problem(format, format!("`{format} = \"avro\"` needs either `schema_registry` or `{schema}`"));
+        good = false;
+    }
+    // Of columns that are not there it has been told.
+    let key_format =
+        if key.len() == key_names.len() { key_format(section, shape, &spec, key_kind, &key, framed) } else { None };
     let format = match kind {
-        Kind::Json => Format::Json { framed: is_framed(section)? },
+        Kind::Json => Format::Json { framed },
         Kind::Avro => avro_format(section, shape, &spec, &left, tombstone)?,
-        Kind::Protobuf => protobuf_format(section, shape, &spec, &left, tombstone)?,
+        Kind::Protobuf => protobuf_format(section, shape, &spec, &left, tombstone, framed)?,
         Kind::Arrow => Format::Arrow,
         Kind::Csv => match delimiter.as_deref().unwrap_or(",").as_bytes() {
             [b] if !b.is_ascii_alphanumeric() && !matches!(b, b'"' | b'\n' | b'\r' | b'.' | b'+' | b'-') => {
@@ -373,5 +382,8 @@ fn layout(section: &mut Section<'_>, shape: &SourceShape) -> Option<Layout> {
         section.problem("columns", "no column is left for the message's value");
         good = false;
     }
-    good.then_some(Layout { spec, format, key_format, key, timestamp, topic, partition, offset, headers, tombstone })
+    let key_format = key_format?;
+    let layout =
+        Layout { spec, format, key_format, registry, key, timestamp, topic, partition, offset, headers, tombstone };
+    good.then_some(layout)
 }

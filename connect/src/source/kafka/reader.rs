@@ -351,7 +351,7 @@ impl Reader {
     /// Delivers the first journalled batch as it was.
     fn again(&mut self) -> Result<Next, ConnectorError> {
         let batch = self.journalled.front().expect("the caller has seen it").clone();
-        self.decoder.replay(Some(&batch.unknown));
+        self.decoder.begin(Some(&batch.unknown));
         while let Some(run) = batch.runs.get(self.fetched.run) {
             let part = &run.part;
             let partition = self.parts.get_mut(part).expect("every journalled partition is read");
@@ -433,7 +433,7 @@ impl Reader {
     /// Makes a new batch of what there is, journals it, and delivers it.
     fn new_batch(&mut self) -> Result<Next, ConnectorError> {
         let mut batch = Batch::default();
-        self.decoder.replay(None);
+        self.decoder.begin(None);
         for (part, partition) in self.parts.iter_mut().filter(|(_, p)| p.low > p.next) {
             let run = Run { part: part.clone(), from: partition.next, to: partition.low, lost: true };
             if !self.options.skip_lost {
@@ -475,7 +475,7 @@ impl Reader {
         if batch.runs.is_empty() {
             return Ok(self.wait());
         }
-        batch.unknown = self.decoder.take_unknown();
+        batch.unknown = self.decoder.unknown();
         batch.place = Place { cluster: self.place.cluster.clone(), next: self.next_offsets() };
         let first_seq = self.rows.next_seq() - records;
         let entry = JournalEntry { format: FORMAT.to_owned(), payload: batch.to_bytes(), records };

@@ -1,6 +1,5 @@
 //! One message, decoded into a row (of Arrow IPC, rows): its value by the source's format, and what stands beside it.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +13,10 @@ use super::super::ndjson::NdjsonDecoder;
 use super::super::paths::Paths;
 use super::super::protobuf;
 use super::arrow;
+use super::by_id::ById;
+use super::key::{KeyDecoder, KeyFormat};
 use super::log::Part;
-use super::registry::{Address, Answer, Registry, unknown_until};
+use super::registry::Address;
 use super::wire::{framed, indexes};
 
 /// A message, out of the client's hands.
@@ -36,6 +37,11 @@ impl Message {
     pub fn bytes(&self) -> usize {
         let long = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
         128 + long(&self.key) + long(&self.value) + self.headers.iter().map(|header| 24 + long(header)).sum::<usize>()
+    }
+
+    /// Whether its key or its value is longer than so many bytes.
+    fn is_longer(&self, bytes_max: usize) -> bool {
+        [&self.key, &self.value].into_iter().flatten().any(|bytes| bytes.len() > bytes_max)
     }
 }
 
@@ -59,28 +65,49 @@ pub(super) enum Format {
         /// Columns with paths of their own, as text.
         routes: String,
     },
-    Protobuf {
-        reader: protobuf::Reader,
-        framed: bool,
-    },
+    Protobuf(Messages),
     /// An Arrow IPC stream, of which each row is a record.
     Arrow,
 }
 
-/// Where the schemas of Avro values come from.
+/// Where the schemas of Avro values come from, or of keys.
 #[derive(Clone, Debug)]
 pub(super) enum Schemas {
-    /// All values are of this one, with its reader.
+    /// All are of this one, with its reader.
     One(Arc<avro::Schema>, avro::Reader),
-    /// Each value says the id of its own.
-    Registry(Address),
+    /// Each says the id of its own.
+    ById,
 }
 
-/// How a message's key is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KeyFormat {
-    Text,
-    Json,
+impl Schemas {
+    /// What of them changes rows, as text. Where the registry is may change; what it says of an id may not.
+    pub fn describe(&self) -> String {
+        match self {
+            Schemas::One(schema, _) => format!("Avro of the schema {}", schema.fingerprint()),
+            Schemas::ById => "Avro by schema ids".to_owned(),
+        }
+    }
+}
+
+/// Protobuf messages of one type.
+#[derive(Clone, Debug)]
+pub(super) struct Messages {
+    pub reader: protobuf::Reader,
+    /// Behind the number of a schema, which is not looked at, and the message's place in it.
+    pub framed: bool,
+}
+
+impl Messages {
+    /// What of them changes rows, as text.
+    pub fn describe(&self) -> String {
+        let behind = if self.framed { " behind a schema's id" } else { "" };
+        format!("Protobuf {} of the schema {}{behind}", self.reader.name(), self.reader.fingerprint())
+    }
+
+    /// The bytes of the message alone.
+    pub fn of<'v>(&self, value: &'v [u8]) -> Result<&'v [u8], Bad> {
+        if self.framed { self.reader.of_its_type(indexes(framed(value)?.1)?) } else { Ok(value) }
+    }
 }
 
 /// Which column comes from where.
@@ -89,6 +116,8 @@ pub(super) struct Layout {
     pub spec: Arc<RowSpec>,
     pub format: Format,
     pub key_format: KeyFormat,
+    /// What knows the schemas that values or keys say the ids of.
+    pub registry: Option<Address>,
     pub key: Vec<usize>,
     pub timestamp: Option<usize>,
     pub topic: Option<usize>,
@@ -111,21 +140,13 @@ impl Layout {
                 format!(", CSV, delimiter {:?}{null}", char::from(*delimiter))
             }
             Format::Raw(column) => format!(", values whole in {}", name(*column)),
-            // Where the registry is may change; what it says of an id may not.
-            Format::Avro { schemas: Schemas::Registry(_), routes, .. } => format!(", Avro by schema ids{routes}"),
-            Format::Avro { schemas: Schemas::One(schema, _), routes, .. } => {
-                format!(", Avro of the schema {}{routes}", schema.fingerprint())
-            }
-            Format::Protobuf { reader, framed } => {
-                let behind = if *framed { " behind a schema's id" } else { "" };
-                format!(", Protobuf {} of the schema {}{behind}", reader.name(), reader.fingerprint())
-            }
+            Format::Avro { schemas, routes, .. } => format!(", {}{routes}", schemas.describe()),
+            Format::Protobuf(messages) => format!(", {}", messages.describe()),
             Format::Arrow => ", Arrow IPC".to_owned(),
         };
         if !self.key.is_empty() {
             let columns: Vec<&str> = self.key.iter().map(|c| name(*c)).collect();
-            let form = if self.key_format == KeyFormat::Json { "JSON" } else { "text" };
-            out.push_str(&format!(", keys as {form} in {}", columns.join(", ")));
+            out.push_str(&format!(", keys as {} in {}", self.key_format.describe(), columns.join(", ")));
         }
         let beside = [
             ("times", self.timestamp),
@@ -159,9 +180,9 @@ impl Layout {
 pub(super) struct Decoder {
     layout: Layout,
     value: ValueDecoder,
-    key: NdjsonDecoder,
-    /// Columns the message's key fills, of a key that is JSON.
-    not_key: Vec<bool>,
+    key: KeyDecoder,
+    /// What is known of schemas, if there is a registry.
+    schemas: Option<ById>,
     beside: Vec<bool>,
 }
 
@@ -171,29 +192,9 @@ enum ValueDecoder {
     Csv(CsvDecoder),
     Raw(usize),
     Avro(avro::Reader),
-    AvroById(ById),
-    Protobuf(protobuf::Reader, bool),
+    AvroById,
+    Protobuf(Messages),
     Arrow,
-}
-
-/// Avro values that say the id of their schema.
-#[derive(Debug)]
-struct ById {
-    registry: Registry,
-    paths: Paths,
-    known: BTreeMap<u32, Known>,
-    /// The ids that were not known when a batch was made, while it is made again.
-    replayed: Option<BTreeSet<u32>>,
-    /// The ids that messages named and the registry did not know, since it was last asked which.
-    unknown: BTreeSet<u32>,
-}
-
-/// A schema's reader, or what is wrong with every value of the schema.
-#[derive(Debug)]
-struct Known {
-    reader: Result<avro::Reader, Bad>,
-    /// Until when that is so, of the source's clock; `None`: for ever.
-    until: Option<Duration>,
 }
 
 impl Decoder {
@@ -207,59 +208,55 @@ impl Decoder {
             }
             Format::Raw(column) => ValueDecoder::Raw(*column),
             Format::Avro { schemas: Schemas::One(_, reader), .. } => ValueDecoder::Avro(reader.clone()),
-            Format::Avro { schemas: Schemas::Registry(address), paths, .. } => ValueDecoder::AvroById(ById {
-                registry: Registry::new(address.clone()),
-                paths: paths.clone(),
-                known: BTreeMap::new(),
-                replayed: None,
-                unknown: BTreeSet::new(),
-            }),
-            Format::Protobuf { reader, framed } => ValueDecoder::Protobuf(reader.clone(), *framed),
+            Format::Avro { schemas: Schemas::ById, .. } => ValueDecoder::AvroById,
+            Format::Protobuf(messages) => ValueDecoder::Protobuf(messages.clone()),
             Format::Arrow => ValueDecoder::Arrow,
         };
-        let not_key = (0..beside.len()).map(|c| !layout.key.contains(&c)).collect();
-        Decoder { layout: layout.clone(), value, key: NdjsonDecoder::new(""), not_key, beside }
+        let key = KeyDecoder::new(&layout.key_format, &layout.key, &layout.spec);
+        let paths = match &layout.format {
+            Format::Avro { paths, .. } => paths.clone(),
+            _ => Paths::default(),
+        };
+        let schemas = layout.registry.as_ref().map(|address| ById::new(address.clone(), paths, layout.key.clone()));
+        Decoder { layout: layout.clone(), value, key, schemas, beside }
     }
 
     /// Whether all is there that is needed to decode a message. If not, it has been asked for.
     pub fn is_ready(&mut self, message: &Message, now: Duration) -> bool {
-        let (ValueDecoder::AvroById(by_id), Some(value)) = (&mut self.value, &message.value) else { return true };
-        match framed(value) {
-            Ok((id, _)) if value.len() <= self.layout.spec.record_bytes_max => by_id.knows(id, &self.layout.spec, now),
-            // It will be a fault.
-            _ => true,
+        let spec = &self.layout.spec;
+        let Some(schemas) = &mut self.schemas else { return true };
+        if message.is_longer(spec.record_bytes_max) {
+            // It will be a fault, as is one that says no id.
+            return true;
+        }
+        let value = message.value.as_deref().filter(|_| matches!(self.value, ValueDecoder::AvroById));
+        let key = message.key.as_deref().filter(|_| self.key.is_by_id());
+        let mut ids = [value, key].into_iter().flatten().filter_map(|bytes| Some(framed(bytes).ok()?.0));
+        ids.all(|id| schemas.knows(id, spec, now))
+    }
+
+    /// A batch begins that was made before: with these schemas unknown, and no others. `None`: a new one.
+    pub fn begin(&mut self, replayed: Option<&[u32]>) {
+        if let Some(schemas) = &mut self.schemas {
+            schemas.begin(replayed);
         }
     }
 
-    /// From now on decodes a batch that was made before: with these schemas unknown, and no others. `None`: new ones.
-    pub fn replay(&mut self, unknown: Option<&[u32]>) {
-        if let ValueDecoder::AvroById(by_id) = &mut self.value {
-            by_id.replayed = unknown.map(|ids| ids.iter().copied().collect());
-        }
-    }
-
-    /// The schemas that were unknown since this was asked last.
-    pub fn take_unknown(&mut self) -> Vec<u32> {
-        match &mut self.value {
-            ValueDecoder::AvroById(by_id) => std::mem::take(&mut by_id.unknown).into_iter().collect(),
-            _ => Vec::new(),
-        }
+    /// The schemas that messages of the batch named and that were unknown.
+    pub fn unknown(&self) -> Vec<u32> {
+        self.schemas.as_ref().map(ById::unknown).unwrap_or_default()
     }
 
     /// Why the registry does not answer, if that is so.
     pub fn trouble(&self) -> Option<&str> {
-        match &self.value {
-            ValueDecoder::AvroById(by_id) => by_id.registry.trouble(),
-            _ => None,
-        }
+        self.schemas.as_ref()?.trouble()
     }
 
     /// Appends the message's rows, or faults, and says how many records that is: of Arrow IPC any number from 1 on, of
     /// all else one.
     pub fn decode(&mut self, part: &Part, message: &Message, rows: &mut Rows) -> u64 {
         let max = rows.spec.record_bytes_max;
-        let too_long = |bytes: &Option<Vec<u8>>| bytes.as_ref().is_some_and(|b| b.len() > max);
-        let result = if too_long(&message.value) || too_long(&message.key) {
+        let result = if message.is_longer(max) {
             Err(too_large(max))
         } else if let (ValueDecoder::Arrow, Some(value)) = (&self.value, &message.value) {
             match arrow::read(value, &rows.spec, &self.beside.iter().map(|b| !b).collect::<Vec<_>>()) {
@@ -325,24 +322,18 @@ impl Decoder {
                 Ok(())
             }
             ValueDecoder::Avro(reader) => reader.row(value, rows),
-            ValueDecoder::AvroById(by_id) => {
+            ValueDecoder::AvroById => {
                 let (id, value) = framed(value)?;
-                match by_id.reader(id) {
-                    Ok(reader) => reader.row(value, rows),
-                    Err(bad) => Err(bad),
-                }
+                self.schemas.as_ref().expect("ids have a registry").value(id)?.row(value, rows)
             }
-            ValueDecoder::Protobuf(reader, is_framed) => {
-                let value = if *is_framed { reader.of_its_type(indexes(framed(value)?.1)?)? } else { value };
-                reader.row(value, rows)
-            }
+            ValueDecoder::Protobuf(messages) => messages.reader.row(messages.of(value)?, rows),
             ValueDecoder::Arrow => unreachable!("it is read as a stream"),
         }
     }
 
     /// Appends the cells that come from elsewhere than the message's value.
     fn beside(&mut self, part: &Part, message: &Message, rows: &mut Rows) -> Result<(), Bad> {
-        self.key(message, rows)?;
+        self.key.decode(message.key.as_deref(), self.schemas.as_ref(), rows)?;
         let layout = &self.layout;
         let time = match (layout.timestamp, message.timestamp_ms) {
             (Some(column), Some(ms)) => {
@@ -377,32 +368,6 @@ impl Decoder {
         Ok(())
     }
 
-    /// Appends the cells that come from the message's key.
-    fn key(&mut self, message: &Message, rows: &mut Rows) -> Result<(), Bad> {
-        let in_key = |bad: Bad| Bad { detail: format!("in the message's key: {}", bad.detail), ..bad };
-        match (&message.key, self.layout.key_format) {
-            _ if self.layout.key.is_empty() => Ok(()),
-            (None, _) => {
-                self.layout.key.iter().for_each(|c| rows.columns[*c].push_null());
-                Ok(())
-            }
-            (Some(key), KeyFormat::Json) => {
-                let good = rows.good();
-                self.key.message(key, &self.not_key, false, rows).map_err(in_key)?;
-                for column in &self.layout.key {
-                    if rows.columns[*column].len() == good {
-                        rows.columns[*column].push_null();
-                    }
-                }
-                Ok(())
-            }
-            (Some(key), KeyFormat::Text) => {
-                let (column, spec) = (self.layout.key[0], &rows.spec);
-                rows.columns[column].push_text(key, &spec.columns[column], &spec.time).map_err(in_key)
-            }
-        }
-    }
-
     /// A message without a value: the row that deletes its key's row.
     fn tombstone(&self, rows: &mut Rows) -> Result<(), Bad> {
         let Some(tombstone) = self.layout.tombstone else {
@@ -414,50 +379,4 @@ impl Decoder {
         rows.fill();
         Ok(())
     }
-}
-
-impl ById {
-    /// Reads values of a schema, which is known by now; the error is what each of them is.
-    fn reader(&mut self, id: u32) -> Result<&avro::Reader, Bad> {
-        if self.replayed.as_ref().is_some_and(|unknown| unknown.contains(&id)) {
-            return Err(unknown_schema(id));
-        }
-        let known = self.known.get(&id).expect("nothing is decoded that is not ready");
-        if known.until.is_some() {
-            self.unknown.insert(id);
-        }
-        known.reader.as_ref().map_err(Clone::clone)
-    }
-
-    /// Whether it is known what values of this schema are. If not, the registry has been asked.
-    fn knows(&mut self, id: u32, spec: &RowSpec, now: Duration) -> bool {
-        let was_unknown = self.replayed.as_ref().map(|unknown| unknown.contains(&id));
-        // What was known when a batch was made is asked for until it is known again: the registry lags, or has lost it.
-        let is_known = |known: &Known| known.until.is_none_or(|until| was_unknown.is_none() && now < until);
-        if was_unknown == Some(true) || self.known.get(&id).is_some_and(is_known) {
-            return true;
-        }
-        let Some(answer) = self.registry.schema(id, now) else { return false };
-        if answer == Answer::Unknown && was_unknown == Some(false) {
-            self.registry.wait(format!("it no longer knows the schema {id}, of which it knew"), now);
-            return false;
-        }
-        self.known.retain(|_, known| known.until.is_none_or(|until| now < until));
-        let until = (answer == Answer::Unknown).then(|| unknown_until(now));
-        let unusable =
-            |why: String| Bad::new("bad_schema", format!("the schema with the id {id} cannot be used: {why}"));
-        let reader = match answer {
-            Answer::Schema(text) => avro::Schema::parse(&text)
-                .map_err(unusable)
-                .and_then(|schema| avro::Reader::new(Arc::new(schema), &self.paths, spec)),
-            Answer::Unusable(why) => Err(unusable(why)),
-            Answer::Unknown => Err(unknown_schema(id)),
-        };
-        self.known.insert(id, Known { reader, until });
-        true
-    }
-}
-
-fn unknown_schema(id: u32) -> Bad {
-    Bad::new("unknown_schema", format!("the registry has no schema with the id {id}"))
 }

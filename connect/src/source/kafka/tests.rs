@@ -9,9 +9,15 @@ use types::{Column, Type, Value};
 
 use super::super::cells::{RowSpec, Rows};
 use super::super::fuzz::broken;
+use super::super::paths::Paths;
+use super::super::samples::{bytes, sample};
 use super::super::tests::ipc_stream;
+use super::super::{avro, protobuf};
+use super::key::{KeyFormat, avro_reader};
 use super::log::Part;
-use super::record::{Decoder, Format, KeyFormat, Layout, Message};
+use super::record::{Decoder, Format, Layout, Message, Messages, Schemas};
+use super::registry::Address;
+use super::registry::tests::{StandIn, ok};
 
 /// Plans a source of this section behind what every one needs; gives what it reads, or every mistake.
 fn plan(section: &str) -> Result<String, String> {
@@ -66,12 +72,46 @@ fn typed_formats_are_planned() {
     let proto = avro.replace("avro", "protobuf").replace("avsc", "proto") + message;
     let described = plan(&format!("{least}{proto}{framed}{columns}")).unwrap();
     assert!(described.contains(", Protobuf city.v1.Trip of the schema ") && described.ends_with("a schema's id"));
+    // Keys, by the same registry or by files of their own.
+    let key = "key_columns = 'id'\nkey_format = 'avro'\n";
+    let key_file = format!("key_schema = '{samples}/trip.avsc'\n");
+    let json = "columns = { id = 'int64', v = 'string' }";
+    let tls = "schema_registry = 'https://r/base'\n";
+    assert_eq!(
+        plan(&format!("{least}{tls}{key}{json}")),
+        Ok("kafka t, orders-*, JSON, keys as Avro by schema ids in id".into())
+    );
+    let both = format!("{least}{avro}{tls}{key}columns = {{ id = 'int64', fare = 'float64', gone = 'bool' }}");
+    assert!(plan(&both).unwrap().ends_with(", keys as Avro by schema ids in id"));
+    let described = plan(&format!("{least}{key}{key_file}{json}")).unwrap();
+    assert!(described.starts_with("kafka t, orders-*, JSON, keys as Avro of the schema "), "{described}");
+    let key_proto = format!(
+        "key_columns = 'id'\nkey_format = 'protobuf'\nkey_schema = '{samples}/trip.proto'\nkey_message = 'city.v1.Other'\n"
+    );
+    let described = plan(&format!("{least}{framed}{key_proto}{json}")).unwrap();
+    let part = "JSON behind a schema's id, keys as Protobuf city.v1.Other of the schema ";
+    assert!(described.contains(part) && described.ends_with(" behind a schema's id in id"), "{described}");
     // What a schema lacks is found when the pipeline is read.
     for (text, part) in [
         (format!("{avro}columns = {{ id = 'int64', fair = 'float64', gone = 'bool' }}"), "no field `fair` in"),
         (format!("{avro}columns = {{ id = 'int64', fare = 'int64', gone = 'bool' }}"), "`fare` is a double"),
         (format!("{proto}columns = {{ id = 'int64', fair = 'float64', gone = 'bool' }}"), "no field `fair` in"),
         (format!("{proto}columns = {{ id = 'string', fare = 'float64', gone = 'bool' }}"), "`id` is an integer"),
+        (format!("{key}{key_file}columns = {{ id = 'string', v = 'string' }}"), "`id` is a long"),
+        (
+            format!("key_columns = 'idd'\nkey_format = 'avro'\n{key_file}columns = {{ idd = 'int64', v = 'string' }}"),
+            "no field `idd` in",
+        ),
+        (
+            format!("{key_proto}columns = {{ id = 'string', v = 'string' }}"),
+            "column `id`: the field `id` is an integer",
+        ),
+        (key_proto.replace("Other", "Otter") + json, "no message `city.v1.Otter`"),
+        (format!("{key}{json}"), "needs either `schema_registry` or `key_schema`"),
+        (format!("{key}{key_file}{tls}{json}"), "`schema_registry` has no effect"),
+        (format!("{key_file}{json}"), "`key_schema` has no effect"),
+        (key.replace("key_columns = 'id'", tls) + json, "needs `key_columns`"),
+        (format!("{key}{tls}schema_registry_ca = 'no.pem'\n{json}"), "`no.pem` cannot be read: No such file"),
     ] {
         let said = plan(&format!("{least}{text}")).unwrap_err();
         assert!(said.contains(part), "{part} in {said}");
@@ -137,12 +177,12 @@ fn every_mistake_in_a_section_is_named() {
             "either `schema_registry` or `schema`",
         ),
         (
-            "brokers = 'b'\ntopics = 't'\nformat = 'avro'\nschema_registry = 'https://u:hunter2@r'\ncolumns = { k = 'int64' }",
-            "put a proxy beside the daemon",
+            "brokers = 'b'\ntopics = 't'\nformat = 'avro'\nschema_registry = 'https://u:hunter2@r:x'\ncolumns = { k = 'int64' }",
+            "its port is no number",
         ),
         (
             "brokers = 'b'\ntopics = 't'\nformat = 'avro'\nschema_registry = 'u:hunter2@r'\ncolumns = { k = 'int64' }",
-            "expected `http://host:port`",
+            "expected `http[s]://host:port`",
         ),
         (
             "brokers = 'b'\ntopics = 't'\nformat = 'avro'\nschema = 'no.avsc'\ncolumns = { k = 'int64' }",
@@ -198,6 +238,7 @@ fn check(
         spec: spec.clone(),
         format,
         key_format,
+        registry: None,
         key: vec![0],
         timestamp: Some(1),
         topic: None,
@@ -308,6 +349,7 @@ fn arrow_layout() -> Layout {
         spec,
         format: Format::Arrow,
         key_format: KeyFormat::Text,
+        registry: None,
         key: Vec::new(),
         timestamp: None,
         topic: None,
@@ -402,4 +444,211 @@ fn broken_arrow_messages_are_as_many_records_as_is_said() {
         }
     }
     assert!(good > 3_000, "{good} rows");
+}
+
+/// Columns of which two come from the key, one from the value, and one says that it is a tombstone.
+fn keyed_layout(format: Format, key_format: impl Fn(&RowSpec) -> KeyFormat, registry: Option<Address>) -> Layout {
+    let columns = [("id", Type::Int64), ("zone", Type::String), ("v", Type::String), ("gone", Type::Bool)];
+    let columns = columns.iter().map(|(n, t)| Column { name: (*n).into(), ty: *t, nullable: true }).collect();
+    let spec = Arc::new(RowSpec::new(columns, &["id".into()], None, TimeFormat::Auto, 1 << 20));
+    Layout {
+        key_format: key_format(&spec),
+        spec,
+        format,
+        registry,
+        key: vec![0, 1],
+        timestamp: None,
+        topic: None,
+        partition: None,
+        offset: None,
+        headers: Vec::new(),
+        tombstone: Some(3),
+    }
+}
+
+/// A message's key and value.
+type Keyed<'a> = (Option<Vec<u8>>, Option<&'a [u8]>);
+
+/// Decodes messages one by one: a row, or the reason of a fault and its detail.
+fn decoded(decoder: &mut Decoder, layout: &Layout, messages: &[Keyed<'_>]) -> Vec<String> {
+    let line = |(key, value): &Keyed<'_>| {
+        let mut rows = Rows::new("s", layout.spec.clone(), 0);
+        let value = value.map(<[u8]>::to_vec);
+        let message = Message { offset: 0, timestamp_ms: None, key: key.clone(), value, headers: Vec::new() };
+        decoder.decode(&Part { topic: "t".into(), id: 0 }, &message, &mut rows);
+        let got = rows.take(serde_json::Value::Null, serde_json::Value::Null);
+        match got.faults.first() {
+            Some(fault) => format!("{}: {}", fault.reason, fault.detail),
+            None => {
+                let cells = got.rows.columns().iter().map(|c| types::json::to_json(&Value::at(c, 0)));
+                serde_json::Value::from_iter(cells).to_string()
+            }
+        }
+    };
+    messages.iter().map(line).collect()
+}
+
+#[test]
+fn keys_are_avro_or_protobuf() {
+    let key = Arc::new(
+        avro::Schema::parse(
+            r#"{"type":"record","name":"K","fields":[{"name":"id","type":"long"},
+            {"name":"more","type":"int"},{"name":"zone","type":["null","string"]}]}"#,
+        )
+        .unwrap(),
+    );
+    let json = Format::Json { framed: false };
+    let by_avro =
+        |spec: &RowSpec| KeyFormat::Avro(Schemas::One(key.clone(), avro_reader(key.clone(), &[0, 1], spec).unwrap()));
+    let layout = keyed_layout(json.clone(), by_avro, None);
+    // 3, 1, "ab"; 3, 1, null; cut off; more than is there.
+    let keys = ["060202046162", "060200", "0602", "06020000"].map(|hex| Some(bytes(hex)));
+    let value = &b"{\"id\":9,\"v\":\"x\"}"[..];
+    let mut messages: Vec<Keyed<'_>> = keys.clone().map(|key| (key, Some(value))).to_vec();
+    messages.extend([(keys[0].clone(), None), (None, None), (None, Some(value))]);
+    let got = decoded(&mut Decoder::new(&layout), &layout, &messages);
+    assert_eq!(got[..2], ["[3,\"ab\",\"x\",null]", "[3,null,\"x\",null]"]);
+    assert!(got[2].starts_with("bad_avro: in the message's key: at byte 2 "), "{}", got[2]);
+    assert!(got[3].starts_with("bad_avro: in the message's key: 1 bytes follow"), "{}", got[3]);
+    assert_eq!(got[4], "[3,\"ab\",null,true]");
+    assert!(got[5].starts_with("null_key: ") && got[6].starts_with("null_key: "), "{got:?}");
+
+    // What is no record fills one column, and cannot fill several.
+    let plain = |text: &str, columns: &[usize]| {
+        avro_reader(Arc::new(avro::Schema::parse(text).unwrap()), columns, &layout.spec)
+    };
+    let mut rows = Rows::new("s", layout.spec.clone(), 0);
+    plain("\"string\"", &[1]).unwrap().cells(&bytes("047a7a"), &mut rows).unwrap();
+    plain("{\"type\":\"long\"}", &[0]).unwrap().cells(&bytes("01"), &mut rows).unwrap();
+    rows.fill();
+    rows.commit().unwrap();
+    let got = rows.take(serde_json::Value::Null, serde_json::Value::Null).rows;
+    assert_eq!((Value::at(got.column(0), 0), Value::at(got.column(1), 0)), (Value::Int(-1), Value::Str("zz".into())));
+    assert!(plain("\"string\"", &[0, 1]).unwrap_err().detail.contains("several"));
+    assert_eq!(
+        plain("\"string\"", &[0]).unwrap_err().detail,
+        "column `id`: it is a string and cannot be read as int64"
+    );
+
+    // Of a trip's fields the key has two.
+    let samples = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/source/samples"));
+    let trip = protobuf::message(samples, "trip.proto", "city.v1.Trip").unwrap();
+    for framed in [false, true] {
+        let by_protobuf = |spec: &RowSpec| {
+            let paths = Paths::new([(0, vec!["id"]), (1, vec!["zone"])]);
+            KeyFormat::Protobuf(Messages { reader: protobuf::Reader::new(trip.clone(), &paths, spec).unwrap(), framed })
+        };
+        let layout = keyed_layout(json.clone(), by_protobuf, None);
+        // The second message of its file.
+        let before = if framed { bytes("00000000070202") } else { Vec::new() };
+        let key = |bytes: Vec<u8>| Some([before.clone(), bytes].concat());
+        let messages = [
+            (key(sample("proto_full")), Some(value)),
+            (key(sample("proto_full")), None),
+            (key(bytes("18")), Some(value)),
+            (Some(bytes("000000000700")), Some(value)),
+        ];
+        let got = decoded(&mut Decoder::new(&layout), &layout, &messages);
+        let zone = "Zür\\\"ich";
+        assert_eq!(got[0], format!("[1099511627776,\"{zone}\",\"x\",null]"));
+        assert_eq!(got[1], format!("[1099511627776,\"{zone}\",null,true]"));
+        assert!(got[2].starts_with("bad_protobuf: in the message's key: "), "{}", got[2]);
+        let reason = if framed { "wrong_type" } else { "bad_protobuf" };
+        assert!(got[3].starts_with(&format!("{reason}: in the message's key: ")), "{}", got[3]);
+    }
+}
+
+#[test]
+fn a_schema_that_was_unknown_stays_so_when_its_batch_is_made_again() {
+    let registry = StandIn::start(None);
+    let address = Address::parse(&registry.url(), None).unwrap();
+    let paths = Paths::new([(2, vec!["v"])]);
+    let format = Format::Avro { schemas: Schemas::ById, paths, routes: String::new() };
+    let layout = keyed_layout(format, |_| KeyFormat::Avro(Schemas::ById), Some(address));
+    let schema = |fields: &str| {
+        let schema = format!("{{\"type\":\"record\",\"name\":\"R\",\"fields\":[{fields}]}}");
+        ok(&serde_json::json!({ "schema": schema }).to_string())
+    };
+    let key_schema = schema("{\"name\":\"id\",\"type\":\"long\"}");
+    let value_schema = schema("{\"name\":\"v\",\"type\":\"string\"}");
+    let (key, value) = (bytes("000000000106"), bytes("00000000020278"));
+    let message = || Message {
+        offset: 0,
+        timestamp_ms: None,
+        key: Some(key.clone()),
+        value: Some(value.clone()),
+        headers: Vec::new(),
+    };
+    let (mut now, mut decoder) = (std::time::Duration::ZERO, Decoder::new(&layout));
+    // A second goes by, of the source's clock, until it is ready.
+    let mut until_ready = |decoder: &mut Decoder| {
+        while !decoder.is_ready(&message(), now) {
+            assert_eq!(decoder.trouble(), None);
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        now += std::time::Duration::from_secs(11);
+    };
+    let row = |decoder: &mut Decoder| decoded(decoder, &layout, &[(Some(key.clone()), Some(&value))]).remove(0);
+
+    // Neither is known: the key is looked at first, and both are written down.
+    decoder.begin(None);
+    until_ready(&mut decoder);
+    assert_eq!(row(&mut decoder), "unknown_schema: in the message's key: the registry has no schema with the id 1");
+    assert_eq!(decoder.unknown(), [1, 2]);
+    // One is known by now.
+    registry.set("/schemas/ids/1", key_schema);
+    decoder.begin(None);
+    until_ready(&mut decoder);
+    assert_eq!(row(&mut decoder), "unknown_schema: the registry has no schema with the id 2");
+    assert_eq!(decoder.unknown(), [2]);
+    // Both are.
+    registry.set("/schemas/ids/2", value_schema);
+    decoder.begin(None);
+    until_ready(&mut decoder);
+    assert_eq!(row(&mut decoder), "[3,null,\"x\",null]");
+    assert_eq!(decoder.unknown(), [0u32; 0]);
+    // Another life makes the three batches again, and asks for what was known.
+    let mut decoder = Decoder::new(&layout);
+    for (unknown, part) in [(&[1, 2][..], "in the message's key: "), (&[2][..], "with the id 2"), (&[][..], "[3,null,")]
+    {
+        decoder.begin(Some(unknown));
+        until_ready(&mut decoder);
+        assert!(row(&mut decoder).contains(part), "{unknown:?}");
+        assert_eq!(decoder.unknown(), [0u32; 0]);
+    }
+}
+
+#[test]
+fn values_of_schemas_that_refer_to_others_are_rows() {
+    let registry = StandIn::start(None);
+    let place = r#"{"type":"record","name":"p.Place","fields":[{"name":"city","type":"string"}]}"#;
+    let trip = r#"{"type":"record","name":"p.Trip","fields":[{"name":"at","type":"Place"}]}"#;
+    let references = serde_json::json!([{"name": "p.Place", "subject": "p.Place", "version": 1}]);
+    let trip = serde_json::json!({"schema": trip, "references": references});
+    registry.set("/schemas/ids/2", ok(&trip.to_string()));
+    let address = Address::parse(&registry.url(), None).unwrap();
+    let paths = Paths::new([(2, vec!["at", "city"])]);
+    let format = Format::Avro { schemas: Schemas::ById, paths, routes: String::new() };
+    let layout = keyed_layout(format, |_| KeyFormat::Json, Some(address));
+    let mut decoder = Decoder::new(&layout);
+    let key = Some(b"{\"id\":1}".to_vec());
+    let value = bytes("00000000020278");
+    let message =
+        Message { offset: 0, timestamp_ms: None, key: key.clone(), value: Some(value.clone()), headers: Vec::new() };
+    let mut now = std::time::Duration::ZERO;
+    decoder.begin(None);
+    // What it refers to is waited for, as the registry is.
+    registry.set("/subjects/p.Place/versions/1?deleted=true", "HTTP/1.1 404 Not Found\r\n\r\n{\"error_code\":40402}");
+    while decoder.trouble().is_none() {
+        assert!(!decoder.is_ready(&message, now));
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert!(decoder.trouble().unwrap().contains("it lacks `/subjects/p.Place/versions/1"));
+    let place = ok(&serde_json::json!({ "schema": place }).to_string());
+    registry.set("/subjects/p.Place/versions/1?deleted=true", place);
+    now += std::time::Duration::from_secs(2);
+    while !decoder.is_ready(&message, now) {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert_eq!(decoded(&mut decoder, &layout, &[(key, Some(&value))]), ["[1,null,\"x\",null]"]);
 }

@@ -3,6 +3,7 @@
 //! The file is compiled when the pipeline is planned, so what it can never give a column is a mistake in the pipeline.
 //! Fields that the file does not know are passed over. A field that is not there is null where its schema can tell
 //! (`optional`, a message, a member of a `oneof`), and otherwise its type's default, which is what its sender meant.
+//! Text that is no UTF-8 is a fault where a column asks for it, and nowhere else.
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,11 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value};
+use prost_reflect::prost_types::field_descriptor_proto::Type as FieldType;
+use prost_reflect::prost_types::{DescriptorProto, FileDescriptorProto};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value,
+};
 use serde_json::Value as Json;
 use types::time::in_range;
 
@@ -77,8 +82,13 @@ impl Reader {
     /// A reader for messages of this type. The error says which columns can never be filled by it, and why.
     pub fn new(message: MessageDescriptor, paths: &Paths, spec: &RowSpec) -> Result<Reader, Vec<(usize, String)>> {
         let mut wrong = Vec::new();
+        let asked = fields(&message, paths, spec, "", &mut wrong);
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let message = without_text(&message, &Asked::of(&asked)).unwrap_or(message);
         let fields = fields(&message, paths, spec, "", &mut wrong);
-        if wrong.is_empty() { Ok(Reader { message, fields }) } else { Err(wrong) }
+        Ok(Reader { message, fields })
     }
 
     /// All of the schema that changes rows, as a hash: fields that are not asked for may come and go.
@@ -111,11 +121,16 @@ impl Reader {
 
     /// Appends the cells of one message. Columns it does not fill are null.
     pub fn row(&self, bytes: &[u8], rows: &mut Rows) -> Result<(), Bad> {
-        let message =
-            DynamicMessage::decode(self.message.clone(), bytes).map_err(|e| Bad::new("bad_protobuf", e.to_string()))?;
-        take(&message, &self.fields, rows)?;
+        self.cells(bytes, rows)?;
         rows.fill();
         Ok(())
+    }
+
+    /// Appends the cells of one message, and none for columns it does not fill.
+    pub fn cells(&self, bytes: &[u8], rows: &mut Rows) -> Result<(), Bad> {
+        let message =
+            DynamicMessage::decode(self.message.clone(), bytes).map_err(|e| Bad::new("bad_protobuf", e.to_string()))?;
+        take(&message, &self.fields, rows)
     }
 }
 
@@ -165,6 +180,74 @@ fn fields(
         found.push(Field { field, columns: paths.columns.clone(), below });
     }
     found
+}
+
+/// Fields whose values go into columns, by the full names of their messages and their numbers.
+#[derive(Default)]
+struct Asked {
+    fields: BTreeSet<(String, u32)>,
+    /// Messages that are asked for whole.
+    whole: BTreeSet<String>,
+}
+
+impl Asked {
+    fn of(fields: &[Field]) -> Asked {
+        let mut asked = Asked::default();
+        asked.add(fields);
+        asked
+    }
+
+    fn add(&mut self, fields: &[Field]) {
+        for Field { field, columns, below } in fields {
+            self.fields.insert((field.parent_message().full_name().to_owned(), field.number()));
+            if !columns.is_empty() {
+                self.add_whole(field);
+            }
+            self.add(below);
+        }
+    }
+
+    fn add_whole(&mut self, field: &FieldDescriptor) {
+        if let Kind::Message(message) = field.kind()
+            && self.whole.insert(message.full_name().to_owned())
+        {
+            message.fields().for_each(|inner| self.add_whole(&inner));
+        }
+    }
+
+    fn has(&self, message: &str, field: u32) -> bool {
+        self.whole.contains(message) || self.fields.contains(&(message.to_owned(), field))
+    }
+}
+
+/// The same message type, but that text which is not asked for is bytes: the library refuses a whole message for text
+/// that is no UTF-8. On the wire both are the same.
+fn without_text(message: &MessageDescriptor, asked: &Asked) -> Option<MessageDescriptor> {
+    let mut files: Vec<FileDescriptorProto> = message.parent_pool().file_descriptor_protos().cloned().collect();
+    for file in &mut files {
+        let package = file.package().to_owned();
+        file.message_type.iter_mut().for_each(|message| text_to_bytes(message, &package, asked));
+    }
+    let mut pool = DescriptorPool::new();
+    pool.add_file_descriptor_protos(files).ok()?;
+    pool.get_message_by_name(message.full_name())
+}
+
+fn text_to_bytes(message: &mut DescriptorProto, scope: &str, asked: &Asked) {
+    let name = if scope.is_empty() { message.name().to_owned() } else { format!("{scope}.{}", message.name()) };
+    for field in &mut message.field {
+        if field.r#type() == FieldType::String && !asked.has(&name, field.number().unsigned_abs()) {
+            field.set_type(FieldType::Bytes);
+            field.default_value = None;
+        }
+    }
+    // Keys of maps cannot be bytes; but what is not asked for need not be a map.
+    if let Some(options) = &mut message.options
+        && !asked.whole.contains(&name)
+    {
+        options.map_entry = None;
+    }
+    message.nested_type.iter_mut().for_each(|nested| text_to_bytes(nested, &name, asked));
 }
 
 fn shape(field: &FieldDescriptor) -> (Shape, String) {
