@@ -8,7 +8,7 @@ use crate::auth::Role;
 use crate::dashboard;
 use crate::metrics::METRICS;
 use crate::params::{Params, Segment};
-use crate::problem::{CODES, Code, NO_SUCH_ROUTE, Problem, suggestion};
+use crate::problem::{CODES, Code, Problem};
 use crate::routes::{self, ROUTES, Route};
 
 /// `GET /docs`
@@ -22,10 +22,7 @@ pub(crate) async fn code(Segment(name): Segment, method: Method, uri: Uri) -> Re
     Params::parse(&routes::CODE_PAGE, &uri)?;
     match CODES.iter().find(|code| code.name == name) {
         Some(code) => Ok(dashboard::html(code_page(code))),
-        None => {
-            let near = suggestion(&name, CODES.iter().map(|code| code.name));
-            Err(Problem::new(NO_SUCH_ROUTE, format!("nothing is served at {method} {}{near}", uri.path())))
-        }
+        None => Err(Problem::no_such_route(&method, &uri, &name, CODES.iter().map(|code| code.name))),
     }
 }
 

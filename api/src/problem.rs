@@ -3,7 +3,7 @@
 //! The client's message and the log's message are kept apart: whatever names a file, a thread or a library goes to the
 //! log only.
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
 /// A stable code of a refusal. The status says what the caller will do: mend the request (4xx), ask again later (503).
@@ -94,6 +94,17 @@ impl Problem {
             "message": self.message,
         })
         .to_string()
+    }
+
+    /// Nothing is served at a path; the nearest of those where something is may be named.
+    pub(crate) fn no_such_route<'a>(
+        method: &Method,
+        uri: &Uri,
+        got: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Problem {
+        let near = suggestion(got, known);
+        Problem::new(NO_SUCH_ROUTE, format!("nothing is served at {method} {}{near}", uri.path()))
     }
 
     /// A broken invariant: the text is for the log alone.

@@ -16,7 +16,7 @@ use hyper_util::service::TowerToHyperService;
 
 use crate::auth::Tokens;
 use crate::control::{self, Control};
-use crate::problem::{METHOD_NOT_ALLOWED, NO_SUCH_ROUTE, Problem, suggestion};
+use crate::problem::{METHOD_NOT_ALLOWED, Problem};
 use crate::read::Read;
 use crate::routes::{self as r, ROUTES, Route};
 use crate::{changes, dashboard, docs, ingest, openapi, query, views};
@@ -139,8 +139,8 @@ async fn description() -> Response {
 }
 
 async fn no_such_route(method: Method, uri: Uri) -> Problem {
-    let near = suggestion(uri.path(), ROUTES.iter().filter(|r| !r.path.contains('{')).map(|r| r.path));
-    Problem::new(NO_SUCH_ROUTE, format!("nothing is served at {method} {}{near}", uri.path()))
+    let plain = ROUTES.iter().filter(|r| !r.path.contains('{')).map(|r| r.path);
+    Problem::no_such_route(&method, &uri, uri.path(), plain)
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> Response {

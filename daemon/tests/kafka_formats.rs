@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use arrow::ipc::writer::StreamWriter;
 use broker::Broker;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
-use support::{Daemon, Seeded, THALWEG, dump, free_port, get};
+use support::{Daemon, Seeded, dump, free_port, get};
 
 /// A stand-in for a schema registry, for those who know its password.
 struct Registry {
@@ -138,23 +137,6 @@ fn reaches(daemon: &mut Daemon, source: &str, records: u64) -> bool {
     })
 }
 
-/// A daemon that may be dead before it answers.
-fn spawn(file: &Path, data: &Path, workers: u64, envs: &[(&str, &str)]) -> Daemon {
-    let port = free_port();
-    let child = Command::new(THALWEG)
-        .arg("run")
-        .arg(file)
-        .arg("--data")
-        .arg(data)
-        .args(["--workers", &workers.to_string(), "--listen", &format!("127.0.0.1:{port}")])
-        .env("THALWEG_LOG", "warn")
-        .envs(envs.iter().copied())
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    Daemon { child, url: format!("http://127.0.0.1:{port}") }
-}
-
 /// Lives that end at seeded moments, and one that goes on until the source has all.
 fn lives(file: &Path, data: &Path, source: &str, records: u64, rng: &mut Seeded, envs: &[(&str, &str)]) -> usize {
     let points = ["seal", "compute", "prepare", "commit", "publish", "remap"];
@@ -162,11 +144,11 @@ fn lives(file: &Path, data: &Path, source: &str, records: u64, rng: &mut Seeded,
     for _ in 0..4 {
         let crash = format!("{}:{}", points[rng.below(6) as usize], 1 + rng.below(6));
         let envs = [envs, &[("THALWEG_CRASH", crash.as_str())]].concat();
-        let mut daemon = spawn(file, data, 1 + rng.below(2), &envs);
+        let mut daemon = Daemon::spawn(file, data, 1 + rng.below(2) as usize, &envs);
         kills += usize::from(!reaches(&mut daemon, source, records));
         daemon.kill();
     }
-    let mut daemon = spawn(file, data, 2, envs);
+    let mut daemon = Daemon::spawn(file, data, 2, envs);
     assert!(reaches(&mut daemon, source, records), "it died of itself");
     daemon.kill();
     kills
@@ -266,7 +248,7 @@ fn avro_schemas_change_and_their_registry_is_waited_for() {
     let kills = lives(&file, &data, "trips", 3_012, &mut rng, &envs);
     assert!(kills >= 2, "only {kills} lives ended early");
     let whole = dir.path().join("whole");
-    let mut daemon = spawn(&file, &whole, 1, &envs);
+    let mut daemon = Daemon::spawn(&file, &whole, 1, &envs);
     assert!(reaches(&mut daemon, "trips", 3_012));
     daemon.kill();
     assert!(dump(&data, "copy") == dump(&whole, "copy"), "it differs from a run without kills");

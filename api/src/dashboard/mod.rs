@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::format::quality;
 use crate::params::{Params, Segment};
-use crate::problem::{NO_SUCH_ROUTE, Problem, suggestion};
+use crate::problem::Problem;
 use crate::read::accept;
 use crate::routes::{self, ROUTES};
 
@@ -42,10 +42,7 @@ pub(crate) async fn part(Segment(name): Segment, method: Method, uri: Uri) -> Re
     Params::parse(&routes::DASHBOARD, &uri)?;
     match FILES.iter().find(|(known, ..)| *known == name) {
         Some((_, media, text)) => Ok(file(media, *text)),
-        None => {
-            let near = suggestion(&name, FILES.iter().map(|(known, ..)| *known));
-            Err(Problem::new(NO_SUCH_ROUTE, format!("nothing is served at {method} {}{near}", uri.path())))
-        }
+        None => Err(Problem::no_such_route(&method, &uri, &name, FILES.iter().map(|(known, ..)| *known))),
     }
 }
 

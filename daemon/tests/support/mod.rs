@@ -380,8 +380,7 @@ impl Daemon {
         envs: &[(&str, &str)],
         port: u16,
     ) -> Daemon {
-        let child = serve_command(words, file, data, workers, envs, port).spawn().unwrap();
-        let mut daemon = Daemon { child, url: format!("http://127.0.0.1:{port}") };
+        let mut daemon = Daemon::of(&mut serve_command(words, file, data, workers, envs, port), port);
         for _ in 0..1000 {
             if get(&format!("{}/healthz/live", daemon.url)).is_ok() || !daemon.is_alive() {
                 return daemon;
@@ -394,18 +393,20 @@ impl Daemon {
     /// Starts one that may be dead before it answers, and does not wait for that.
     pub fn spawn(file: &Path, data: &Path, workers: usize, envs: &[(&str, &str)]) -> Daemon {
         let port = free_port();
-        let child = serve_command(&[], file, data, workers, envs, port).spawn().unwrap();
-        Daemon { child, url: format!("http://127.0.0.1:{port}") }
+        Daemon::of(&mut serve_command(&[], file, data, workers, envs, port), port)
     }
 
     /// Starts one whose log goes to a file, and waits until it answers.
     pub fn start_logged(file: &Path, data: &Path, workers: usize, envs: &[(&str, &str)], log: &Path) -> Daemon {
         let port = free_port();
         let mut command = serve_command(&[], file, data, workers, envs, port);
-        let child = command.stderr(File::create(log).unwrap()).spawn().unwrap();
-        let daemon = Daemon { child, url: format!("http://127.0.0.1:{port}") };
+        let daemon = Daemon::of(command.stderr(File::create(log).unwrap()), port);
         until("it answers", || get(&format!("{}/healthz/live", daemon.url)).is_ok());
         daemon
+    }
+
+    fn of(command: &mut Command, port: u16) -> Daemon {
+        Daemon { child: command.spawn().unwrap(), url: format!("http://127.0.0.1:{port}") }
     }
 
     /// Whether the process runs.
